@@ -1,0 +1,101 @@
+"""What a chat's events add up to: the history that a reader of all of them has.
+
+The law that the session service and the gateway are tested against: folding a snapshot and the events behind it gives
+the same view as folding every event from the first, wherever the cut lies.
+"""
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from chat.events import (
+    ChatDeleted,
+    ChatUpdated,
+    LogEvent,
+    MessageCreated,
+    MessageEdited,
+    ParticipantAdded,
+    ParticipantRemoved,
+    ResponseCancelled,
+    ResponseCompleted,
+    ResponseDelta,
+    ResponseFailed,
+    ResponseRestarted,
+    ResponseStarted,
+    utf8_length,
+)
+from chat.messages import Answer, AnswerState, Message
+
+
+class FoldError(ValueError):
+    """The events can't follow one another: one was lost, doubled or made up."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A chat's messages in the order of their sequence, answers under way included. `deleted`: the chat is gone."""
+
+    messages: tuple[Message, ...] = ()
+    deleted: bool = False
+
+    def message(self, message_id: str) -> Message | None:
+        """The message of that id."""
+        return next((message for message in reversed(self.messages) if message.id == message_id), None)
+
+
+def fold(view: View, event: LogEvent) -> View:
+    """The view after one more event. Raises: FoldError."""
+    match event:
+        case MessageCreated(message=message) | ResponseStarted(message=message):
+            if view.messages and message.sequence != view.messages[-1].sequence + 1:
+                raise FoldError(f"message {message.sequence} after {view.messages[-1].sequence}")
+            return replace(view, messages=(*view.messages, message))
+        case ResponseDelta():
+            answer = _answer(view, event.message_id)
+            if utf8_length(answer.content) != event.text_offset:
+                raise FoldError(f"delta at {event.text_offset} of a text of {utf8_length(answer.content)}")
+            return _put(view, replace(answer, content=answer.content + event.text))
+        case ResponseRestarted():
+            return _put(view, replace(_answer(view, event.message_id), content=""))
+        case ResponseCompleted():
+            return _end(view, event.message_id, event.text_length, event.answer)
+        case ResponseFailed():
+            # A turn may fail or be stopped before its answer began: then there is no message to end.
+            if view.message(event.message_id) is None:
+                return view
+            return _end(view, event.message_id, event.text_length, event.answer)
+        case ResponseCancelled():
+            stopped = view.message(event.message_id)
+            if stopped is None:
+                return view
+            answer_now = stopped.answer or Answer(AnswerState.RUNNING)
+            return _end(view, event.message_id, event.text_length, replace(answer_now, state=AnswerState.CANCELLED))
+        case MessageEdited():
+            edited = view.message(event.message_id)
+            if edited is None:
+                return view
+            return _put(view, replace(edited, content=event.content, edited_at_us=event.edited_at_us))
+        case ParticipantAdded() | ParticipantRemoved() | ChatUpdated():
+            return view
+        case ChatDeleted():
+            return View(deleted=True)
+        case _:
+            assert_never(event)
+
+
+def _answer(view: View, message_id: str) -> Message:
+    message = view.message(message_id)
+    if message is None or message.answer is None or message.answer.state is not AnswerState.RUNNING:
+        raise FoldError(f"no answer {message_id} is under way")
+    return message
+
+
+def _end(view: View, message_id: str, text_length: int, answer: Answer) -> View:
+    message = _answer(view, message_id)
+    if utf8_length(message.content) != text_length:
+        raise FoldError(f"an answer of {utf8_length(message.content)} ended as one of {text_length}")
+    return _put(view, replace(message, answer=answer))
+
+
+def _put(view: View, message: Message) -> View:
+    messages = tuple(message if known.id == message.id else known for known in view.messages)
+    return replace(view, messages=messages)

@@ -1,0 +1,119 @@
+"""A gRPC server as all our services run it: the service token checked, health, reflection, keepalive, drain.
+
+Options carry their measurement in docs/subsystems/runtime.md.
+"""
+
+from __future__ import annotations  # grpc.aio classes are generic in their stubs only
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""gRPC's own default of 4 MiB refuses a page of long messages; both sides are set alike."""
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Two servers on one port would share its connections at random, and hide that the port is taken.
+    ("grpc.so_reuseport", 0),
+    # Clients ping every 10 s (rpc_channel); a server that allows less often kills their silent streams.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+]
+_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses calls without the service token, health and reflection apart: probes have no token."""
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self._expected = [f"Bearer {token}".encode() for token in tokens]
+
+        async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "the metadata 'authorization: Bearer <service token>' is missing or wrong",
+            )
+
+        self._refusals: dict[tuple[bool, bool], grpc.RpcMethodHandler[Any, Any]] = {
+            (False, False): grpc.unary_unary_rpc_method_handler(refuse),
+            (False, True): grpc.unary_stream_rpc_method_handler(refuse),
+            (True, False): grpc.stream_unary_rpc_method_handler(refuse),
+            (True, True): grpc.stream_stream_rpc_method_handler(refuse),
+        }
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith(_OPEN):
+            return handler
+        for key, value in handler_call_details.invocation_metadata or ():
+            if key == "authorization":
+                given = value.encode() if isinstance(value, str) else value
+                # Every token is compared, each in constant time.
+                if sum(hmac.compare_digest(given, expected) for expected in self._expected):
+                    return handler
+        return self._refusals[bool(handler.request_streaming), bool(handler.response_streaming)]
+
+
+class RpcServer:
+    """One listening server. `add` is the stubs' `add_XServicer_to_server`, bound to the servicer."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        tokens: Iterable[str],
+        services: dict[str, Callable[[grpc.aio.Server], None]],
+        with_reflection: bool,
+        max_connection_age_s: float | None = None,
+    ) -> None:
+        options = list(_OPTIONS)
+        if max_connection_age_s is not None:
+            # Behind a headless Service, a client finds a new pod only when a connection closes (grpc#30015).
+            options.append(("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)))
+            options.append(("grpc.max_connection_age_grace_ms", 3_600_000))
+        self._server = grpc.aio.server(interceptors=[TokenInterceptor(tokens)], options=options)
+        self._address = address
+        self._health = health.aio.HealthServicer()
+        self._names = ["", *services]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for add in services.values():
+            add(self._server)
+        if with_reflection:
+            names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> int:
+        """Listens and reports itself as serving; returns the port. Raises: OSError when the address can't be had."""
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as exc:
+            raise OSError(f"cannot listen on {self._address}: is the port taken?") from exc
+        await self._server.start()
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Reports itself as not serving, lets calls under way end for `grace_s`, then ends them."""
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.stop(grace_s)
+
+    async def _report(self, status: Any) -> None:
+        for name in self._names:
+            await self._health.set(name, status)
