@@ -1,0 +1,152 @@
+"""Appends workers' events to logs, in batches that form by themselves: what gathers while one script call is under way
+goes with the next. Idle, an append leaves at once; busy, its cost falls.
+
+Promises: an append is applied whole or not at all, and once, however often it is sent (lease and sequence); its result
+says so, or says that nothing is known.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chat.errors import ErrorCode, SwitchboardError
+from switchboard.chat.v1 import chat_pb2
+from switchboard.session.v1 import session_pb2
+
+from session import keys, scripts
+from session.redis_link import RedisLink, pack
+
+_BATCH_AT_MOST = 512
+"""Appends in one script call: at 5 us each it holds the server for 2.5 ms, which every other command then waits."""
+_MAX_EVENTS = 1000
+
+Answered = Callable[[session_pb2.AppendResult], None]
+TurnDue = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    request: session_pb2.Append
+    root: str
+    item: list[Any]
+    answered: Answered
+
+
+class Appender:
+    """One queue towards Redis. `turn_due(chat_id, turn_id)` is called when the end of a turn made another one due."""
+
+    def __init__(self, link: RedisLink, turn_due: TurnDue) -> None:
+        self._link = link
+        self._turn_due = turn_due
+        self._waiting: list[_Waiting] = []
+        self._wake = asyncio.Event()
+
+    def submit(self, request: session_pb2.Append, answered: Answered) -> None:
+        """Queues an append; `answered` is called once with what became of it. The worker bounds the queue: it has at
+        most one append a turn under way."""
+        events = _events(request)
+        if events is None:
+            answered(_result(request, error=chat_pb2.ERROR_CODE_INVALID_ARGUMENT))
+            return
+        lease = request.lease
+        item = [lease.turn_id, lease.lease_id, lease.fence, request.sequence, events]
+        self._waiting.append(_Waiting(request, keys.chat(lease.chat_id), item, answered))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Appends what is submitted, for as long as it is not cancelled."""
+        while True:
+            await self._wake.wait()
+            batch, self._waiting = self._waiting[:_BATCH_AT_MOST], self._waiting[_BATCH_AT_MOST:]
+            if not self._waiting:
+                self._wake.clear()
+            for group in self._link.groups(batch, lambda waiting: waiting.request.lease.chat_id):
+                await self._append(group)
+
+    async def _append(self, group: Sequence[_Waiting]) -> None:
+        try:
+            results = await self._link.run_packed(
+                scripts.APPEND,
+                [waiting.root for waiting in group],
+                self._link.publish_command,
+                self._link.channel(group[0].request.lease.chat_id),
+                pack([waiting.item for waiting in group]),
+            )
+        except SwitchboardError as error:
+            for waiting in group:
+                waiting.answered(_result(waiting.request, error=_code(error.code)))
+            return
+        for waiting, (outcome, *rest) in zip(group, results, strict=True):
+            request = waiting.request
+            match outcome:
+                case b"ok":
+                    epoch, offset, following = rest
+                    waiting.answered(
+                        _result(request, position=chat_pb2.Position(epoch=epoch.decode(), offset=int(offset)))
+                    )
+                    if following:
+                        self._turn_due(request.lease.chat_id, following.decode())
+                case b"text":
+                    waiting.answered(_result(request, text_length=int(rest[0])))
+                case _:
+                    waiting.answered(_result(request, error=chat_pb2.ERROR_CODE_LEASE_LOST))
+
+
+def _code(code: ErrorCode) -> "chat_pb2.ErrorCode.ValueType":
+    return chat_pb2.ErrorCode.Value(f"ERROR_CODE_{code.name}")
+
+
+def _result(
+    request: session_pb2.Append,
+    *,
+    error: "chat_pb2.ErrorCode.ValueType" = chat_pb2.ERROR_CODE_UNSPECIFIED,
+    position: chat_pb2.Position | None = None,
+    text_length: int | None = None,
+) -> session_pb2.AppendResult:
+    return session_pb2.AppendResult(
+        turn_id=request.lease.turn_id,
+        lease_id=request.lease.lease_id,
+        sequence=request.sequence,
+        error=error,
+        position=position,
+        text_length=text_length,
+    )
+
+
+def _events(request: session_pb2.Append) -> list[list[Any]] | None:
+    """The events as append.lua takes them; None when one is not allowed."""
+    if not 1 <= len(request.events) <= _MAX_EVENTS or request.sequence < 1:
+        return None
+    last = len(request.events) - 1
+    items: list[list[Any]] = []
+    for index, event in enumerate(request.events):
+        blob = event.SerializeToString()
+        match event.WhichOneof("kind"):
+            case "response_delta" if event.response_delta.text:
+                delta = event.response_delta
+                items.append(["d", blob, delta.text.encode(), delta.text_offset])
+            case "response_started" if event.response_started.message.id:
+                items.append(["s", blob, *_header(event.response_started.message)])
+            case "response_restarted":
+                items.append(["r", blob])
+            case "response_completed" if index == last:
+                items.append(["completed", blob, _patch(event.response_completed.answer)])
+            case "response_failed" if index == last:
+                items.append(["failed", blob, _patch(event.response_failed.answer)])
+            case _:
+                return None
+    return items
+
+
+def _header(message: chat_pb2.Message) -> tuple[bytes, str]:
+    header = chat_pb2.Message()
+    header.CopyFrom(message)
+    # The script numbers it, and keeps its text apart.
+    header.ClearField("sequence")
+    header.ClearField("content")
+    return header.SerializeToString(), message.id
+
+
+def _patch(answer: chat_pb2.Answer) -> bytes:
+    return chat_pb2.Message(answer=answer).SerializeToString()

@@ -1,0 +1,235 @@
+"""Chats, their people and their messages."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from chat.errors import ErrorCode, SwitchboardError
+from switchboard.chat.v1 import chat_pb2, event_pb2
+
+from session import keys, scripts, stored
+from session.redis_link import RedisLink, pack
+from session.turns import no_chat
+
+
+class Chats:
+    """All chats. `now_us`: what people see of times."""
+
+    def __init__(self, link: RedisLink, *, now_us: Callable[[], int]) -> None:
+        self._link = link
+        self._now_us = now_us
+
+    async def create(self, given: chat_pb2.Chat, owner_username: str, ttl_s: int | None = None) -> chat_pb2.Chat:
+        """Makes a chat; with a lifetime it goes when it was not used for that long, and is listed for nobody.
+
+        Raises: SwitchboardError(ALREADY_EXISTS, UNAVAILABLE).
+        """
+        chat = chat_pb2.Chat()
+        chat.CopyFrom(given)
+        chat.ClearField("last_activity_at")
+        chat.ClearField("message_count")
+        chat.ClearField("archived_at")
+        chat.created_at.FromMicroseconds(self._now_us())
+        owner = chat_pb2.Participant(
+            user_id=chat.owner_id,
+            username=owner_username,
+            role=chat_pb2.PARTICIPANT_ROLE_OWNER,
+            joined_at=chat.created_at,
+        )
+        made = await self._link.run(
+            scripts.CREATE_CHAT,
+            [keys.chat(chat.id)],
+            chat.SerializeToString(),
+            chat.dialect,
+            chat.owner_id,
+            owner.SerializeToString(),
+            "" if ttl_s is None else ttl_s,
+        )
+        if made < 0:
+            raise SwitchboardError(ErrorCode.ALREADY_EXISTS, "this chat id is taken")
+        if ttl_s is None:
+            await self.list_for(chat.dialect, chat.id, [chat.owner_id])
+        return await self.get(chat.id, chat.dialect)
+
+    async def get(self, chat_id: str, dialect: str) -> chat_pb2.Chat:
+        """A chat of a dialect (any, if empty). Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        chat = _chat(await self._link.execute("HMGET", keys.chat(chat_id), "meta", "active", "count"))
+        if chat is None or (dialect and chat.dialect != dialect):
+            raise no_chat()
+        return chat
+
+    async def touch(self, chat_id: str) -> None:
+        """Gives a chat with a lifetime all of it again. Raises: SwitchboardError(UNAVAILABLE)."""
+        await self._link.run(scripts.TOUCH_CHAT, [keys.chat(chat_id)])
+
+    async def list_for(self, dialect: str, chat_id: str, user_ids: Iterable[str]) -> None:
+        """Puts a chat in front of its people's lists. Raises: SwitchboardError(UNAVAILABLE)."""
+        for user_id in user_ids:
+            await self._link.execute("ZADD", keys.user_chats(dialect, user_id), self._now_us(), chat_id)
+
+    async def of_user(self, user_id: str, dialect: str, limit: int, offset: int) -> list[chat_pb2.Chat]:
+        """A page of the chats that a user takes part in, latest activity first. Raises: SwitchboardError(UNAVAILABLE).
+
+        The list lies in another slot than the chats: what it names wrongly is taken out as it is met.
+        """
+        index = keys.user_chats(dialect, user_id)
+        listed: list[chat_pb2.Chat] = []
+        skipped = start = 0
+        while len(listed) < limit:
+            ids = await self._link.execute("ZREVRANGE", index, start, start + limit + offset - skipped - 1)
+            if not ids:
+                break
+            start += len(ids)
+            for chat_id, chat in zip(ids, await asyncio.gather(*map(self._listed(user_id), ids)), strict=True):
+                if chat is None:
+                    await self._link.execute("ZREM", index, chat_id)
+                    start -= 1
+                elif chat.HasField("archived_at"):
+                    continue
+                elif skipped < offset:
+                    skipped += 1
+                elif len(listed) < limit:
+                    listed.append(chat)
+        return listed
+
+    def _listed(self, user_id: str) -> Callable[[bytes], "asyncio.Future[chat_pb2.Chat | None]"]:
+        async def read(chat_id: bytes) -> chat_pb2.Chat | None:
+            root = keys.chat(chat_id.decode())
+            if not await self._link.execute("HEXISTS", f"{root}:people", user_id):
+                return None
+            return _chat(await self._link.execute("HMGET", root, "meta", "active", "count"))
+
+        return lambda chat_id: asyncio.ensure_future(read(chat_id))
+
+    async def update(self, given: chat_pb2.Chat) -> chat_pb2.Chat:
+        """Replaces what may change of a chat. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        chat = await self.get(given.id, "")
+        chat.title = given.title
+        chat.description = given.description
+        for name in ("answers", "attributes", "archived_at"):
+            chat.ClearField(name)
+            if given.HasField(name):
+                getattr(chat, name).CopyFrom(getattr(given, name))
+        event = event_pb2.Event(chat_updated=event_pb2.ChatUpdated(chat=chat))
+        archived = chat.HasField("archived_at")
+        await self._change(chat.id, "", "meta", chat.SerializeToString(), event, archived=archived)
+        return await self.get(chat.id, "")
+
+    async def delete(self, chat_id: str, reason: str) -> None:
+        """Deletes a chat; one that is not there is fine. Raises: SwitchboardError(UNAVAILABLE)."""
+        event = event_pb2.Event(chat_deleted=event_pb2.ChatDeleted(reason=reason))
+        # The lists that name it are mended as they are read.
+        await self._link.run(
+            scripts.DELETE_CHAT,
+            [keys.chat(chat_id)],
+            self._link.publish_command,
+            self._link.channel(chat_id),
+            event.SerializeToString(),
+        )
+
+    async def put_participant(self, chat_id: str, given: chat_pb2.Participant) -> chat_pb2.Participant:
+        """Adds somebody, or changes their role. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        chat = await self.get(chat_id, "")
+        known = await self._link.execute("HGET", f"{keys.chat(chat_id)}:people", given.user_id)
+        participant = chat_pb2.Participant()
+        participant.CopyFrom(given)
+        if known is None:
+            participant.joined_at.FromMicroseconds(self._now_us())
+        else:
+            participant.joined_at.CopyFrom(chat_pb2.Participant.FromString(known).joined_at)
+        event = event_pb2.Event(participant_added=event_pb2.ParticipantAdded(participant=participant))
+        await self._change(chat_id, ":people", participant.user_id, participant.SerializeToString(), event)
+        await self.list_for(chat.dialect, chat_id, [participant.user_id])
+        return participant
+
+    async def remove_participant(self, chat_id: str, user_id: str) -> None:
+        """Removes somebody; who is not there is fine. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        chat = await self.get(chat_id, "")
+        if await self._link.execute("HEXISTS", f"{keys.chat(chat_id)}:people", user_id):
+            event = event_pb2.Event(participant_removed=event_pb2.ParticipantRemoved(user_id=user_id))
+            await self._change(chat_id, ":people", user_id, False, event)
+            await self._link.execute("ZREM", keys.user_chats(chat.dialect, user_id), chat_id)
+
+    async def participants(self, chat_id: str) -> list[chat_pb2.Participant]:
+        """A chat's people, by the time they joined. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        await self.get(chat_id, "")
+        people = [
+            chat_pb2.Participant.FromString(blob)
+            for blob in await self._link.execute("HVALS", f"{keys.chat(chat_id)}:people")
+        ]
+        return sorted(people, key=lambda one: (one.joined_at.seconds, one.joined_at.nanos, one.user_id))
+
+    async def messages(
+        self, chat_id: str, limit: int, offset: int, *, from_end: bool
+    ) -> tuple[list[chat_pb2.Message], int]:
+        """A page of the history, oldest first, and how long it is. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        raw = await self._link.run_packed(
+            scripts.READ_MESSAGES, [keys.chat(chat_id)], limit, offset, 1 if from_end else 0
+        )
+        if raw is False:
+            raise no_chat()
+        total, first, parts, answer_sequence, text = raw
+        return stored.messages(int(first), parts, int(answer_sequence), text), int(total)
+
+    async def edit_message(self, chat_id: str, message_id: str, content: str) -> chat_pb2.Message:
+        """Replaces a message's content.
+
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: an answer under way, UNAVAILABLE).
+        """
+        stored_sequence = await self._link.execute("HGET", f"{keys.chat(chat_id)}:ids", message_id)
+        if stored_sequence is None:
+            raise SwitchboardError(ErrorCode.NOT_FOUND, "no such message in this chat")
+        sequence = int(stored_sequence)
+        patch = chat_pb2.Message()
+        patch.edited_at.FromMicroseconds(self._now_us())
+        event = event_pb2.Event(
+            message_edited=event_pb2.MessageEdited(message_id=message_id, content=content, edited_at=patch.edited_at)
+        )
+        done = await self._change(
+            chat_id, ":messages", f"t{sequence}", content.encode(), event, sequence=sequence, patch=patch
+        )
+        if not done:
+            raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "an answer can be edited once it has ended")
+        found, _ = await self.messages(chat_id, 1, sequence - 1, from_end=False)
+        return found[0]
+
+    async def _change(
+        self,
+        chat_id: str,
+        suffix: str,
+        name: str,
+        value: bytes | bool,
+        event: event_pb2.Event,
+        *,
+        archived: bool | None = None,
+        sequence: int = 0,
+        patch: chat_pb2.Message | None = None,
+    ) -> bool:
+        arguments: Sequence[object] = [
+            suffix,
+            name,
+            value,
+            archived,
+            sequence,
+            patch.SerializeToString() if patch else b"",
+            event.SerializeToString(),
+        ]
+        done = await self._link.run(
+            scripts.CHANGE_CHAT,
+            [keys.chat(chat_id)],
+            self._link.publish_command,
+            self._link.channel(chat_id),
+            pack(arguments),
+        )
+        if done == 0:
+            raise no_chat()
+        return bool(done > 0)
+
+
+def _chat(fields: Sequence[bytes | None]) -> chat_pb2.Chat | None:
+    meta, active, count = fields
+    if meta is None or active is None or count is None:
+        return None
+    chat = chat_pb2.Chat.FromString(meta)
+    chat.last_activity_at.FromMicroseconds(int(active))
+    chat.message_count = int(count)
+    return chat

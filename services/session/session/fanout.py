@@ -1,0 +1,226 @@
+"""Brings what is appended to the streams that follow it.
+
+One pub/sub subscription a process carries all events, and may lose them: nothing depends on it. Per chat, offsets are
+checked, and a gap is closed by reading the log. What can't be closed (trimmed, another epoch) is said to the readers,
+who then read the log themselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from chat.errors import ErrorCode, SwitchboardError
+from chat.position import Position
+from switchboard.chat.v1 import event_pb2
+
+from session.log import Log
+from session.redis_link import RedisLink, pack, unpack
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 1.0
+SILENCE_S = 5.0
+"""A subscription that not even our own heartbeat came over for that long is dead: redis-py would wait for good."""
+_REPAIRS_AT_ONCE = 64
+_RETRY_S = 0.25
+
+
+class Reader(Protocol):
+    """A stream that follows chats. Its methods must not block."""
+
+    def deliver(self, chat_id: str, first: Position | None, events: list[event_pb2.Event]) -> None:
+        """Events in order, the first one at `first`; None: they have no position."""
+
+    def lose(self, chat_id: str, error: ErrorCode | None) -> None:
+        """The chat is followed no longer."""
+
+
+class _Feed:
+    """A chat that somebody follows. `waiting` holds what came while its position is being found out."""
+
+    __slots__ = ("chat_id", "position", "readers", "ready", "waiting")
+
+    def __init__(self, chat_id: str) -> None:
+        self.chat_id = chat_id
+        self.position = Position("", 0)
+        self.readers: set[Reader] = set()
+        self.waiting: list[tuple[Position, list[bytes]]] | None = []
+        self.ready: asyncio.Future[Position] | None = None
+
+
+class Fanout:
+    """All subscriptions of this process. `turn_ended(chat_id, turn_id)` is told of turns that were stopped or failed
+    from outside, on any replica; `turns_due()` that some replica has turns it can't hand out."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        chat_log: Log,
+        *,
+        turn_ended: Callable[[str, str], None],
+        turns_due: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._log = chat_log
+        self._turn_ended = turn_ended
+        self._turns_due = turns_due
+        self._feeds: dict[str, _Feed] = {}
+        self._repairs: set[asyncio.Task[None]] = set()
+        self._repair_slots = asyncio.Semaphore(_REPAIRS_AT_ONCE)
+
+    async def add(self, chat_id: str, reader: Reader) -> Position:
+        """Follows a chat: every event after the position returned is delivered, or the chat lost.
+
+        Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE).
+        """
+        feed = self._feeds.get(chat_id)
+        if feed is None:
+            feed = self._feeds[chat_id] = _Feed(chat_id)
+            feed.ready = asyncio.get_running_loop().create_future()
+            try:
+                feed.position = await self._log.position(chat_id)
+            except BaseException as exc:
+                del self._feeds[chat_id]
+                if isinstance(exc, SwitchboardError):
+                    feed.ready.set_exception(exc)
+                    feed.ready.exception()  # others may or may not wait for it
+                else:
+                    feed.ready.cancel()
+                raise
+            feed.readers.add(reader)
+            position = feed.position
+            feed.ready.set_result(position)
+            feed.ready = None
+            self._catch_up(feed)
+            return position
+        if feed.ready is not None:
+            await asyncio.shield(feed.ready)
+        feed.readers.add(reader)
+        # While a gap is being closed the position is the last one delivered, and the rest is to come.
+        return feed.position
+
+    def remove(self, chat_id: str, reader: Reader) -> None:
+        """Follows a chat no longer."""
+        feed = self._feeds.get(chat_id)
+        if feed is not None:
+            feed.readers.discard(reader)
+            if not feed.readers and feed.ready is None:
+                del self._feeds[chat_id]
+
+    async def publish(self, chat_id: str, event: event_pb2.Event) -> None:
+        """Sends an event without a position to who follows the chat. Raises: SwitchboardError(UNAVAILABLE)."""
+        await self._announce(["passing", chat_id, event.SerializeToString()], self._link.channel(chat_id))
+
+    async def announce_due(self, chat_id: str) -> None:
+        """Tells the other replicas of a turn that none of our workers can take. Raises: SwitchboardError."""
+        await self._announce(["due"], self._link.channel(chat_id))
+
+    async def _announce(self, message: list[object], channel: str) -> None:
+        await self._link.execute(self._link.publish_command, channel, pack(message))
+
+    async def run(self) -> None:
+        """Receives what is published, for as long as it is not cancelled; reconnects by itself."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._beat())
+            while True:
+                try:
+                    async for message in self._link.announcements(SILENCE_S):
+                        if message is None:
+                            log.info("subscription_up")
+                            self._repair_all()
+                        else:
+                            self._receive(message)
+                except SwitchboardError:
+                    log.warning("subscription_lost", exc_info=True)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                await self._announce(["beat"], self._link.channel(""))
+            except SwitchboardError:
+                log.debug("heartbeat_failed")
+
+    def _receive(self, packed: bytes) -> None:
+        kind, *rest = unpack(packed)
+        if kind == b"events":
+            for chat_id, epoch, first, blobs, ended in rest[0]:
+                name = chat_id.decode()
+                if ended:
+                    self._turn_ended(name, ended.decode())
+                feed = self._feeds.get(name)
+                if feed is not None:
+                    self._arrive(feed, Position(epoch.decode(), int(first)), blobs)
+        elif kind == b"passing":
+            feed = self._feeds.get(rest[0].decode())
+            if feed is not None:
+                events = [event_pb2.Event.FromString(rest[1])]
+                for reader in tuple(feed.readers):
+                    reader.deliver(feed.chat_id, None, events)
+        elif kind == b"due":
+            self._turns_due()
+
+    def _arrive(self, feed: _Feed, first: Position, blobs: list[bytes]) -> None:
+        if feed.waiting is not None:
+            feed.waiting.append((first, blobs))
+            return
+        at = feed.position
+        if first.epoch != at.epoch or first.offset > at.offset + 1:
+            feed.waiting = [(first, blobs)]
+            self._repair(feed)
+            return
+        new = blobs[at.offset + 1 - first.offset :]
+        if new:
+            self._deliver(feed, [event_pb2.Event.FromString(blob) for blob in new])
+
+    def _deliver(self, feed: _Feed, events: list[event_pb2.Event]) -> None:
+        first = Position(feed.position.epoch, feed.position.offset + 1)
+        feed.position = Position(first.epoch, feed.position.offset + len(events))
+        for reader in tuple(feed.readers):
+            reader.deliver(feed.chat_id, first, events)
+
+    def _catch_up(self, feed: _Feed) -> None:
+        """What came while the position was being found out follows it, or shows a gap."""
+        waiting, feed.waiting = feed.waiting or [], None
+        for first, blobs in waiting:
+            # An older epoch's stragglers say nothing about this one.
+            if feed.waiting is None and first.epoch != feed.position.epoch and (first, blobs) != waiting[-1]:
+                continue
+            self._arrive(feed, first, blobs)
+
+    def _repair_all(self) -> None:
+        for feed in self._feeds.values():
+            if feed.waiting is None:
+                feed.waiting = []
+                self._repair(feed)
+
+    def _repair(self, feed: _Feed) -> None:
+        task = asyncio.create_task(self._read_on(feed))
+        self._repairs.add(task)
+        task.add_done_callback(self._repairs.discard)
+
+    async def _read_on(self, feed: _Feed) -> None:
+        """Closes a gap by reading the log; readers of what can't be closed lose the chat."""
+        error: ErrorCode | None = None
+        async with self._repair_slots:
+            while self._feeds.get(feed.chat_id) is feed:
+                try:
+                    reading = await self._log.read(feed.chat_id, feed.position, 1)
+                except SwitchboardError as exc:
+                    if exc.code is ErrorCode.UNAVAILABLE:
+                        await asyncio.sleep(_RETRY_S)
+                        continue
+                    error = exc.code
+                    break
+                if reading.snapshot:
+                    break
+                if not reading.events:
+                    self._catch_up(feed)
+                    return
+                self._deliver(feed, reading.events)
+        if self._feeds.get(feed.chat_id) is feed:
+            del self._feeds[feed.chat_id]
+            for reader in tuple(feed.readers):
+                reader.lose(feed.chat_id, error)

@@ -1,0 +1,66 @@
+"""The names of Redis keys, and which partition a chat lies in. What the keys hold stands in `lua/lib.lua`.
+
+Every key begins with a hash tag, `{n}`, of one of `PARTITIONS` partitions: a chat keeps to one slot of a cluster,
+many chats share a tag, and subscribing to all of them is a fixed number of commands. The tags are chosen so that each
+partition lies in another 128th of the slots: plain numbers fall 15 to 27 to a node of six (centrifuge#554).
+"""
+
+from binascii import crc_hqx
+from functools import cache
+from zlib import crc32
+
+PARTITIONS = 128
+"""Fixed for the life of the stored chats: another number would look for them elsewhere."""
+_SLOTS = 16384
+
+
+@cache
+def _tags() -> tuple[str, ...]:
+    found: dict[int, str] = {}
+    number = 0
+    while len(found) < PARTITIONS:
+        # Redis Cluster's hash: CRC16/XMODEM of what stands between the braces.
+        slot = crc_hqx(str(number).encode(), 0) % _SLOTS
+        found.setdefault(slot // (_SLOTS // PARTITIONS), "{" + str(number) + "}")
+        number += 1
+    return tuple(found[index] for index in range(PARTITIONS))
+
+
+def partition(name: str) -> int:
+    """The partition of a chat by its id, or of anything else by its name."""
+    return crc32(name.encode()) % PARTITIONS
+
+
+def tag(index: int) -> str:
+    """The hash tag of a partition, braces included."""
+    return _tags()[index]
+
+
+def chat(chat_id: str) -> str:
+    """The root of a chat's keys."""
+    return f"{tag(partition(chat_id))}c:{chat_id}"
+
+
+def due(index: int) -> str:
+    """The turns of a partition that may be claimed, by when."""
+    return f"{tag(index)}due"
+
+
+def deadlines(index: int) -> str:
+    """The turns of a partition that must end, by when."""
+    return f"{tag(index)}deadlines"
+
+
+def dialect_session(dialect: str, name: str) -> str:
+    """The session open under a name."""
+    return f"{tag(partition(name))}s:{dialect}:{name}"
+
+
+def user_chats(dialect: str, user_id: str) -> str:
+    """A user's chats, by last activity."""
+    return f"{tag(partition(user_id))}u:{dialect}:{user_id}"
+
+
+def channel(index: int | None) -> str:
+    """Where a partition's events are announced; None: all partitions' together, where one server holds them all."""
+    return "switchboard:events" if index is None else f"{tag(index)}events"

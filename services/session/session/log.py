@@ -1,0 +1,103 @@
+"""Reading a chat's log: the events after a position, or a snapshot when they are gone."""
+
+from dataclasses import dataclass
+
+from chat.position import Position
+from switchboard.chat.v1 import chat_pb2, event_pb2
+
+from session import keys, scripts, stored
+from session.redis_link import RedisLink
+from session.turns import no_chat
+
+EVENTS_AT_MOST = 2000
+"""In one read; a reader that is further behind reads again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Brings a reader to `position`: by `events`, or by `messages` when `snapshot`."""
+
+    position: Position
+    snapshot: bool
+    events: list[event_pb2.Event]
+    messages: list[chat_pb2.Message]
+    text_before: str = ""
+
+
+class Log:
+    """The logs of all chats, to read."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self._link = link
+
+    async def read(self, chat_id: str, after: Position | None, snapshot_messages: int) -> Reading:
+        """Events after `after`, at most `EVENTS_AT_MOST`, or a snapshot. Raises: SwitchboardError(NOT_FOUND,
+        UNAVAILABLE)."""
+        reading = await self._read(chat_id, after, snapshot_messages)
+        if reading.snapshot or not reading.events:
+            return reading
+        answer = _answer_going_on(reading.events)
+        if answer is None:
+            return reading
+        message_id, text_offset = answer
+        text = await self._text(chat_id, message_id)
+        if text is None or any(_restarts(event, message_id) for event in reading.events):
+            # What the reader has can't be told any more: it starts again.
+            return await self._read(chat_id, None, max(1, snapshot_messages))
+        return Reading(reading.position, False, reading.events, [], text.encode()[:text_offset].decode())
+
+    async def position(self, chat_id: str) -> Position:
+        """Where a chat's log ends. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        return (await self._read(chat_id, None, 0)).position
+
+    async def _read(self, chat_id: str, after: Position | None, snapshot_messages: int) -> Reading:
+        epoch, offset = (after.epoch, after.offset) if after else ("", 0)
+        raw = await self._link.run_packed(
+            scripts.READ_LOG, [keys.chat(chat_id)], epoch, offset, snapshot_messages, EVENTS_AT_MOST
+        )
+        if raw is False:
+            raise no_chat()
+        kind, epoch_now, offset_now, *rest = raw
+        position = Position(epoch_now.decode(), int(offset_now))
+        if kind == b"events":
+            return Reading(position, False, [event_pb2.Event.FromString(blob) for blob in rest[0]], [])
+        first, parts, answer_sequence, text = rest
+        messages = stored.messages(int(first), parts, int(answer_sequence), text)
+        return Reading(position, True, [], messages)
+
+    async def _text(self, chat_id: str, message_id: str) -> str | None:
+        root = keys.chat(chat_id)
+        sequence = await self._link.execute("HGET", f"{root}:ids", message_id)
+        if sequence is None:
+            return None
+        raw = await self._link.run_packed(scripts.READ_MESSAGES, [root], 1, int(sequence) - 1, 0)
+        if raw is False:
+            return None
+        _, first, parts, answer_sequence, text = raw
+        found = stored.messages(int(first), parts, int(answer_sequence), text)
+        return found[0].content if found else None
+
+
+def _answer_going_on(events: list[event_pb2.Event]) -> tuple[str, int] | None:
+    """The answer that was under way before these events, and its length then; None: none was, or none goes on."""
+    for event in events:
+        match event.WhichOneof("kind"):
+            case "response_started":
+                return None
+            case "response_delta":
+                return event.response_delta.message_id, event.response_delta.text_offset
+            case "response_completed":
+                return event.response_completed.message_id, event.response_completed.text_length
+            case "response_failed":
+                return event.response_failed.message_id, event.response_failed.text_length
+            case "response_cancelled":
+                return event.response_cancelled.message_id, event.response_cancelled.text_length
+            case "response_restarted":
+                return event.response_restarted.message_id, 0
+            case _:
+                continue
+    return None
+
+
+def _restarts(event: event_pb2.Event, message_id: str) -> bool:
+    return event.WhichOneof("kind") == "response_restarted" and event.response_restarted.message_id == message_id

@@ -1,0 +1,81 @@
+-- Appends events to the logs of running turns: many chats in one call, each chat all or nothing.
+-- KEYS[i]  root of the i-th append's chat
+-- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
+-- ARGV[3]  msgpack: one {turn, lease, fence, sequence, events} for each key; an event is
+--          {'d', Event, text, text offset} | {'s', Event, Message, message id} | {'r', Event}
+--          | {'completed' or 'failed', Event, patch of the answer's Message}; the last two stand last
+-- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false}
+--          | {'lost'} | {'text', stored length}
+local epoch = server_epoch()
+local items = cmsgpack.unpack(ARGV[3])
+local results = {}
+
+-- The answer's length after these events, or nil and the length that is stored if they don't go on from it.
+local function fits(root, events)
+  local stored = redis.call('STRLEN', root .. ':text')
+  local length = stored
+  for _, event in ipairs(events) do
+    if event[1] == 'd' then
+      if event[4] ~= length then
+        return nil, stored
+      end
+      length = length + #event[3]
+    elseif event[1] == 'r' then
+      length = 0
+    end
+  end
+  return length
+end
+
+for i, root in ipairs(KEYS) do
+  local turn, lease, fence, sequence, events = unpack(items[i])
+  local at = redis.call('HMGET', root, 'turn', 'lease', 'fence', 'seq', 'ended_lease', 'ended_seq', 'head')
+  local seen = at[2] == lease and tonumber(at[4]) or at[5] == lease and tonumber(at[6]) or nil
+  if seen and sequence <= seen then
+    results[i] = { 'ok', epoch, tonumber(at[7]), false }
+  elseif at[1] ~= turn or at[2] ~= lease or tonumber(at[3]) ~= fence then
+    results[i] = { 'lost' }
+  else
+    local length, stored = fits(root, events)
+    if not length then
+      -- Said under this sequence, so that the same append coming late is not taken for the next one.
+      redis.call('HSET', root, 'seq', sequence)
+      results[i] = { 'text', stored }
+    else
+      local blobs, pieces, ended = {}, {}, nil
+      for _, event in ipairs(events) do
+        local kind, blob = event[1], event[2]
+        if kind == 'd' then
+          pieces[#pieces + 1] = event[3]
+        elseif kind == 'r' then
+          pieces = {}
+          redis.call('DEL', root .. ':text')
+        elseif kind == 's' then
+          local count = redis.call('HINCRBY', root, 'count', 1)
+          local numbered = varint_field(SEQUENCE, count)
+          redis.call('HSET', root, 'answer', int(count))
+          redis.call('HSET', root .. ':messages', int(count), event[3] .. numbered)
+          redis.call('HSET', root .. ':ids', event[4], int(count))
+          blob = blob .. field(STARTED, field(1, numbered))
+        else
+          ended = kind
+        end
+        blobs[#blobs + 1] = blob
+      end
+      if #pieces > 0 then
+        redis.call('APPEND', root .. ':text', table.concat(pieces))
+      end
+      local first = append(root, epoch, blobs, false)
+      local following = false
+      if ended then
+        following = finish(root, turn, ended, events[#events][3])
+        redis.call('HSET', root, 'ended_lease', lease, 'ended_seq', sequence)
+      else
+        redis.call('HSET', root, 'seq', sequence)
+      end
+      results[i] = { 'ok', epoch, first + #blobs - 1, following }
+    end
+  end
+end
+notify(ARGV[1], ARGV[2])
+return cmsgpack.pack(results)

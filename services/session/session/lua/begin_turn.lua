@@ -1,0 +1,62 @@
+-- Appends a message and makes the turn that answers it due, in one step; claims it at once for a worker at hand.
+-- KEYS[1]  root
+-- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
+-- ARGV[3]  msgpack: {MessageCreated as Event, Message, message id, idempotency key or '', turn id or '', answer id,
+--          settings, limit ms, turns that may wait, lease id or '', lease ms}
+-- returns  msgpack: {'gone'} | {'archived'} | {'full'}
+--          | {'again', what the first call returned: {message, sequence, turn, answer, epoch, offset}, state of the turn}
+--          | {'ok', sequence, epoch, offset, state, claim or false, user ids to list the chat for}
+local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms = unpack(cmsgpack.unpack(ARGV[3]))
+local root = KEYS[1]
+if redis.call('EXISTS', root) == 0 then
+  return cmsgpack.pack({ 'gone' })
+end
+local key_name = root .. ':key:' .. key
+if key ~= '' then
+  local known = redis.call('GET', key_name)
+  if known then
+    local first = cmsgpack.unpack(known)
+    return cmsgpack.pack({ 'again', first, redis.call('HGET', root .. ':turn:' .. first[3], 'state') })
+  end
+end
+if redis.call('HEXISTS', root, 'archived') == 1 then
+  return cmsgpack.pack({ 'archived' })
+end
+local busy = redis.call('HGET', root, 'turn')
+if turn ~= '' and busy and redis.call('LLEN', root .. ':queue') >= most then
+  return cmsgpack.pack({ 'full' })
+end
+
+local epoch = server_epoch()
+local sequence = redis.call('HINCRBY', root, 'count', 1)
+local numbered = varint_field(SEQUENCE, sequence)
+redis.call('HSET', root .. ':messages', int(sequence), message .. numbered)
+redis.call('HSET', root .. ':ids', id, int(sequence))
+redis.call('HSET', root, 'active', int(now_us()))
+local offset = append(root, epoch, { event .. field(CREATED, field(1, numbered)) }, false)
+local state, claimed = '', nil
+if turn ~= '' then
+  redis.call('HSET', root .. ':turn:' .. turn, 'message', id, 'sequence', int(sequence), 'answer', answer,
+    'limit_ms', limit_ms, 'settings', settings, 'claims', 0)
+  if busy then
+    state = 'queued'
+    redis.call('HSET', root .. ':turn:' .. turn, 'state', state)
+    redis.call('RPUSH', root .. ':queue', turn)
+  else
+    state = 'due'
+    make_due(root, turn)
+    if lease ~= '' then
+      claimed = claim(root, turn, lease, lease_ms)
+      state = 'running'
+    end
+  end
+elseif not busy then
+  settle_log(root)
+end
+if key ~= '' then
+  redis.call('SET', key_name, cmsgpack.pack({ id, sequence, turn, answer, epoch, offset }), 'EX', DAY_S)
+end
+touch(root)
+notify(ARGV[1], ARGV[2])
+local listed = redis.call('HEXISTS', root, 'ttl') == 0 and redis.call('HKEYS', root .. ':people') or {}
+return cmsgpack.pack({ 'ok', sequence, epoch, offset, state, claimed or false, listed })

@@ -1,0 +1,212 @@
+-- The ground that every script stands on; put in front of each of them when it is loaded.
+--
+-- A chat's keys are made from its root, KEYS[i] = {tag}c:<chat id>, and share its hash tag, so that they lie in its slot:
+--   <root>              hash    meta      Chat as protobuf, without what stands in the other fields
+--                               dialect, owner, archived (1 or absent), ttl (seconds, absent: for good)
+--                               epoch, head         the log's position; kept as long as the chat
+--                               count, active       messages in the history; last activity, microseconds
+--                               fence               raised at each claim and each stop
+--                               turn, lease, seq    the turn that is due or runs; its lease and last append applied
+--                               answer              sequence of the turn's answer in the history, once it started
+--                               ended_lease, ended_seq   the last append of the turn before, so that it can be repeated
+--   <root>:log          stream  id <offset>-0, field e: the Event as protobuf
+--   <root>:text         string  the text of the answer under way
+--   <root>:messages     hash    <sequence>: Message as protobuf; t<sequence>: its content, where it came or changed later
+--   <root>:ids          hash    message id -> sequence
+--   <root>:people       hash    user id -> Participant as protobuf
+--   <root>:queue        list    ids of the turns that wait, oldest first
+--   <root>:turn:<id>    hash    state, message (its id), sequence, answer (its id), limit_ms, deadline_ms, settings,
+--                               claims; expires a day after its end
+--   <root>:key:<key>    string  what an idempotency key's first call returned (msgpack); expires after a day
+-- and two of its partition, with members <chat id>|<turn id>:
+--   {tag}due            zset    when the turn may be claimed: it became due, or its lease expires (ms)
+--   {tag}deadlines      zset    when the turn fails (ms)
+-- Times are Redis' own. Protobuf is only ever put together, never read: fields behind one another merge.
+
+local DAY_S = 86400
+-- Readers that were away for up to an hour, or this many events, go on from where they were; others get a snapshot.
+local LOG_TTL_S = 3600
+local LOG_LENGTH = 4096
+
+local function now_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local function now_ms()
+  return math.floor(now_us() / 1000)
+end
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+-- The epoch that this server's history stands for: a failover or a restart makes another replication id.
+local function server_epoch()
+  return string.sub(string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)'), 1, 12)
+end
+
+local function tag_of(root)
+  return string.match(root, '^({[^}]*})')
+end
+
+local function chat_of(root)
+  return string.match(root, '^{[^}]*}c:(.*)$')
+end
+
+local function varint(number)
+  local bytes = {}
+  repeat
+    local low = number % 128
+    number = (number - low) / 128
+    bytes[#bytes + 1] = string.char(number > 0 and low + 128 or low)
+  until number == 0
+  return table.concat(bytes)
+end
+
+-- One protobuf field: length-delimited, or a varint.
+local function field(number, content)
+  return varint(number * 8 + 2) .. varint(#content) .. content
+end
+
+local function varint_field(number, value)
+  return varint(number * 8) .. varint(value)
+end
+
+-- Numbers of Event's fields, of Message.sequence, and of text_length in the events that end a turn.
+local CREATED, STARTED, FAILED, CANCELLED, DELETED = 1, 2, 5, 6, 12
+local SEQUENCE, TEXT_LENGTH = 3, 2
+
+-- The chat's position, in an epoch that is this server's: what a failover may have lost can't be taken for the whole.
+local function open_log(root, epoch)
+  local known = redis.call('HMGET', root, 'epoch', 'head')
+  if known[1] == epoch then
+    return tonumber(known[2])
+  end
+  redis.call('DEL', root .. ':log')
+  redis.call('HSET', root, 'epoch', epoch, 'head', 0)
+  return 0
+end
+
+local batches = {}
+
+-- Adds events to a chat's log and to what `notify` will send. `ended`: the id of the turn that they end, or false.
+-- Returns the first one's offset.
+local function append(root, epoch, blobs, ended)
+  local head = open_log(root, epoch)
+  local log = root .. ':log'
+  for i = 1, #blobs do
+    redis.call('XADD', log, int(head + i) .. '-0', 'e', blobs[i])
+  end
+  redis.call('HSET', root, 'head', int(head + #blobs))
+  batches[#batches + 1] = { chat_of(root), epoch, head + 1, blobs, ended or '' }
+  return head + 1
+end
+
+-- Tells all readers, in one message. `publish`: PUBLISH, or SPUBLISH on a cluster.
+local function notify(publish, channel)
+  if #batches > 0 then
+    redis.call(publish, channel, cmsgpack.pack({ 'events', batches }))
+  end
+end
+
+-- Nothing runs: the log may be cut, and goes when nobody has written to the chat for a while.
+local function settle_log(root)
+  redis.call('XTRIM', root .. ':log', 'MAXLEN', '~', LOG_LENGTH)
+  redis.call('EXPIRE', root .. ':log', LOG_TTL_S)
+end
+
+-- A chat with a lifetime gets all of it again.
+local function touch(root)
+  local ttl = redis.call('HGET', root, 'ttl')
+  if ttl then
+    for _, suffix in ipairs({ '', ':messages', ':ids', ':people', ':queue', ':text' }) do
+      redis.call('EXPIRE', root .. suffix, ttl)
+    end
+  end
+end
+
+local function member(root, turn)
+  return chat_of(root) .. '|' .. turn
+end
+
+local function make_due(root, turn)
+  local key = root .. ':turn:' .. turn
+  local now = now_ms()
+  local deadline = now + tonumber(redis.call('HGET', key, 'limit_ms'))
+  redis.call('HSET', key, 'state', 'due', 'deadline_ms', int(deadline))
+  redis.call('HSET', root, 'turn', turn, 'seq', 0)
+  redis.call('HDEL', root, 'lease', 'answer')
+  redis.call('ZADD', tag_of(root) .. 'due', int(now), member(root, turn))
+  redis.call('ZADD', tag_of(root) .. 'deadlines', int(deadline), member(root, turn))
+  redis.call('PERSIST', root .. ':log')
+end
+
+local function close_turn(root, turn, state)
+  local key = root .. ':turn:' .. turn
+  redis.call('HSET', key, 'state', state)
+  redis.call('EXPIRE', key, DAY_S)
+  redis.call('ZREM', tag_of(root) .. 'due', member(root, turn))
+  redis.call('ZREM', tag_of(root) .. 'deadlines', member(root, turn))
+end
+
+-- Ends the turn at the chat's head: keeps its text, completes the answer's stored message with `patch` (a Message), and
+-- makes the next turn due. Returns the next turn's id, or false.
+local function finish(root, turn, state, patch)
+  local answer = redis.call('HGET', root, 'answer')
+  if answer then
+    local header = redis.call('HGET', root .. ':messages', answer)
+    local text = redis.call('GET', root .. ':text') or ''
+    redis.call('HSET', root .. ':messages', answer, header .. patch, 't' .. answer, text)
+  end
+  redis.call('DEL', root .. ':text')
+  redis.call('HDEL', root, 'turn', 'lease', 'seq', 'answer')
+  redis.call('HSET', root, 'active', int(now_us()))
+  close_turn(root, turn, state)
+  touch(root)
+  local following = redis.call('LPOP', root .. ':queue')
+  if following then
+    make_due(root, following)
+  else
+    settle_log(root)
+  end
+  return following
+end
+
+-- Gives the turn at the chat's head to whoever asks, if it is due or its lease ran out. Returns nil, or what a worker
+-- needs: turn, fence, text, started, time left (ms), claims, turn hash, meta, and the history's last messages.
+local HISTORY = 250
+
+local function claim(root, turn, lease, lease_ms)
+  local current = redis.call('HGET', root, 'turn')
+  if not current or (turn ~= '' and turn ~= current) then
+    return nil
+  end
+  turn = current
+  local now = now_ms()
+  local score = redis.call('ZSCORE', tag_of(root) .. 'due', member(root, turn))
+  if not score or tonumber(score) > now then
+    return nil
+  end
+  local key = root .. ':turn:' .. turn
+  local fence = redis.call('HINCRBY', root, 'fence', 1)
+  redis.call('HSET', root, 'lease', lease, 'seq', 0)
+  redis.call('ZADD', tag_of(root) .. 'due', int(now + lease_ms), member(root, turn))
+  redis.call('HSET', key, 'state', 'running')
+  local claims = redis.call('HINCRBY', key, 'claims', 1)
+  local stored = redis.call('HMGET', key, 'sequence', 'answer', 'settings', 'deadline_ms')
+  local chat = redis.call('HMGET', root, 'meta', 'count', 'answer')
+  local last = tonumber(chat[2])
+  local first = math.max(1, last - HISTORY + 1)
+  local fields = {}
+  for sequence = first, last do
+    fields[#fields + 1] = int(sequence)
+    fields[#fields + 1] = 't' .. int(sequence)
+  end
+  local messages = redis.call('HMGET', root .. ':messages', unpack(fields))
+  local text = redis.call('GET', root .. ':text') or ''
+  return {
+    turn, fence, text, chat[3] and 1 or 0, tonumber(stored[4]) - now, claims,
+    tonumber(stored[1]), stored[2], stored[3], chat[1], first, messages,
+  }
+end

@@ -1,0 +1,37 @@
+-- What a reader at a position needs: the events after it, or a snapshot; read in one step, so that both fit together.
+-- KEYS[1]  root
+-- ARGV[1]  epoch known, or ''    ARGV[2]  offset known    ARGV[3]  messages in a snapshot    ARGV[4]  events at the most
+-- returns  msgpack: false (no such chat)
+--          | {'events', epoch, offset reached, {Event...}}
+--          | {'snapshot', epoch, offset, first sequence, {Message or false, content or false, ...}, answer's sequence, text}
+local root = KEYS[1]
+if redis.call('EXISTS', root) == 0 then
+  return cmsgpack.pack(false)
+end
+local epoch = server_epoch()
+local head = open_log(root, epoch)
+local after = tonumber(ARGV[2])
+if ARGV[1] == epoch and after <= head then
+  local found = redis.call('XRANGE', root .. ':log', int(after + 1) .. '-0', '+', 'COUNT', ARGV[4])
+  if after == head or (#found > 0 and found[1][1] == int(after + 1) .. '-0') then
+    local blobs = {}
+    for i, entry in ipairs(found) do
+      blobs[i] = entry[2][2]
+    end
+    return cmsgpack.pack({ 'events', epoch, after + #blobs, blobs })
+  end
+end
+local chat = redis.call('HMGET', root, 'count', 'answer')
+local last, answer = tonumber(chat[1]), tonumber(chat[2] or '0')
+local first = math.max(1, last - tonumber(ARGV[3]) + 1)
+if answer > 0 then
+  first = math.min(first, answer)
+end
+local fields = {}
+for sequence = first, last do
+  fields[#fields + 1] = int(sequence)
+  fields[#fields + 1] = 't' .. int(sequence)
+end
+local messages = #fields > 0 and redis.call('HMGET', root .. ':messages', unpack(fields)) or {}
+local text = redis.call('GET', root .. ':text') or ''
+return cmsgpack.pack({ 'snapshot', epoch, head, first, messages, answer, text })

@@ -1,0 +1,100 @@
+"""Wires the session service together and runs it until SIGTERM or SIGINT."""
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+import uuid
+
+import uvloop
+from chat.errors import SwitchboardError
+from runtime import logs
+from runtime.rpc_server import RpcServer
+from switchboard.session.v1 import session_pb2, session_pb2_grpc
+
+from session.appender import Appender
+from session.chats import Chats
+from session.dispatcher import Dispatcher
+from session.fanout import Fanout
+from session.log import Log
+from session.names import Names
+from session.redis_link import RedisLink
+from session.servicer import SessionServicer
+from session.settings import Settings
+from session.turns import Turns
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Runs the service; returns the process's exit code."""
+    logs.configure("session", settings.log_level)
+    try:
+        uvloop.run(_serve(settings))
+    except OSError as error:
+        print(f"session: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    link = RedisLink(settings.redis_url)
+    turns = Turns(link, new_id=_new_id, now_us=_now_us, max_waiting=settings.max_waiting_turns)
+    chats = Chats(link, now_us=_now_us)
+    chat_log = Log(link)
+    dispatcher = Dispatcher(turns, new_id=_new_id)
+    fanout = Fanout(link, chat_log, turn_ended=dispatcher.turn_ended, turns_due=dispatcher.look)
+    appender = Appender(link, dispatcher.turn_due)
+    servicer = SessionServicer(
+        link=link,
+        chats=chats,
+        turns=turns,
+        names=Names(link, chats, new_id=_new_id, now_us=_now_us),
+        log=chat_log,
+        appender=appender,
+        fanout=fanout,
+        dispatcher=dispatcher,
+        new_id=_new_id,
+    )
+    server = RpcServer(
+        address=f"{settings.host}:{settings.port}",
+        tokens=settings.internal_tokens,
+        services={
+            session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name: (
+                lambda grpc_server: session_pb2_grpc.add_SessionServiceServicer_to_server(servicer, grpc_server)
+            )
+        },
+        with_reflection=settings.reflection,
+    )
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    port = await server.start()
+    async with asyncio.TaskGroup() as tasks:
+
+        async def announce(chat_id: str) -> None:
+            try:
+                await fanout.announce_due(chat_id)
+            except SwitchboardError:
+                # The other replicas look for themselves within a second.
+                log.debug("announcement_failed")
+
+        dispatcher.announce = lambda chat_id: (tasks.create_task(announce(chat_id)), None)[1]
+        running = [tasks.create_task(part.run()) for part in (fanout, appender, dispatcher)]
+        log.info("ready", extra={"port": port, "redis": await link.ping(1.0)})
+        await stopping.wait()
+        log.info("draining")
+        await server.stop(settings.drain_s)
+        for task in running:
+            task.cancel()
+    await link.close()
+    log.info("stopped")
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

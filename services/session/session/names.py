@@ -1,0 +1,67 @@
+"""Dialect sessions: a name, such as a token or a user id, that stands for a chat for a while.
+
+A name lies in another slot than its chat. So it is claimed first, for a chat id made beforehand; a chat that is missing
+behind a name (a crash between the two) is made when the name is next opened.
+"""
+
+from collections.abc import Callable
+
+from chat.errors import ErrorCode, SwitchboardError
+from switchboard.chat.v1 import chat_pb2
+from switchboard.session.v1 import session_pb2
+
+from session import keys
+from session.chats import Chats
+from session.redis_link import RedisLink
+
+
+class Names:
+    """All dialect sessions. `new_id` makes ids that nobody can guess."""
+
+    def __init__(self, link: RedisLink, chats: Chats, *, new_id: Callable[[], str], now_us: Callable[[], int]) -> None:
+        self._link = link
+        self._chats = chats
+        self._new_id = new_id
+        self._now_us = now_us
+
+    async def open(
+        self, dialect: str, name: str, template: chat_pb2.Chat, ttl_s: int
+    ) -> tuple[session_pb2.DialectSession, bool]:
+        """The session under a name, and whether this call made it. Raises: SwitchboardError(UNAVAILABLE)."""
+        made = session_pb2.DialectSession(dialect=dialect, name=name, chat_id=self._new_id(), session_id=self._new_id())
+        made.started_at.FromMicroseconds(self._now_us())
+        made.ttl.FromSeconds(ttl_s)
+        key = keys.dialect_session(dialect, name)
+        # GET beside NX: the one that is there, if it is.
+        known = await self._link.execute("SET", key, made.SerializeToString(), "NX", "GET", "EX", ttl_s)
+        if known is not None:
+            await self._link.execute("EXPIRE", key, ttl_s)
+            made = session_pb2.DialectSession.FromString(known)
+        chat = chat_pb2.Chat()
+        chat.CopyFrom(template)
+        chat.id, chat.dialect = made.chat_id, dialect
+        # The chat outlives its name a little, so that a name never stands for a chat that has gone.
+        await self._chats.create(chat, "", ttl_s + 3600)
+        return made, known is None
+
+    async def get(self, dialect: str, name: str) -> session_pb2.DialectSession:
+        """The open session of a name; its time begins anew. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        key = keys.dialect_session(dialect, name)
+        found = await self._link.execute("GET", key)
+        if found is None:
+            raise _not_open()
+        session = session_pb2.DialectSession.FromString(found)
+        await self._link.execute("EXPIRE", key, session.ttl.seconds)
+        await self._chats.touch(session.chat_id)
+        return session
+
+    async def close(self, dialect: str, name: str) -> None:
+        """Ends a session and deletes its chat. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        session = await self.get(dialect, name)
+        # The chat first: if this fails half way, the name still leads to what is left to delete.
+        await self._chats.delete(session.chat_id, "ended")
+        await self._link.execute("DEL", keys.dialect_session(dialect, name))
+
+
+def _not_open() -> SwitchboardError:
+    return SwitchboardError(ErrorCode.NOT_FOUND, "no session is open under this name")

@@ -1,0 +1,261 @@
+"""Turns: begun, claimed, renewed, ended. Each step is one script, so that it happens whole or not at all."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chat.errors import ErrorCode, Failure, SwitchboardError
+from chat.position import Position
+from switchboard.chat.v1 import chat_pb2, event_pb2
+from switchboard.session.v1 import session_pb2
+
+from session import keys, scripts, stored
+from session.redis_link import RedisLink, pack
+
+LEASE_MS = 10_000
+"""How long a claim lasts. A dead worker's turn stands still for that long; a live one renews every third of it."""
+_POLL_AT_MOST = 1000
+
+_STATES = {
+    b"queued": session_pb2.TURN_STATE_QUEUED,
+    b"due": session_pb2.TURN_STATE_DUE,
+    b"running": session_pb2.TURN_STATE_RUNNING,
+    b"completed": session_pb2.TURN_STATE_COMPLETED,
+    b"failed": session_pb2.TURN_STATE_FAILED,
+    b"cancelled": session_pb2.TURN_STATE_CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What BeginTurn did. `claimed`: the turn, if it was claimed for a worker in the same step."""
+
+    message: chat_pb2.Message
+    turn_id: str
+    answer_id: str
+    position: Position
+    state: "session_pb2.TurnState.ValueType"
+    repeated: bool
+    claimed: session_pb2.ClaimedTurn | None
+    participants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The turns that a stop ended, and whether it made another one due."""
+
+    turn_ids: tuple[str, ...]
+    following: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnName:
+    """Which turn of which chat."""
+
+    chat_id: str
+    turn_id: str
+
+
+class Turns:
+    """The turns of all chats. `new_id` makes ids that nobody can guess; `now_us` is for what people see, not for
+    deadlines: those go by Redis' clock."""
+
+    def __init__(
+        self, link: RedisLink, *, new_id: Callable[[], str], now_us: Callable[[], int], max_waiting: int
+    ) -> None:
+        self._link = link
+        self._new_id = new_id
+        self._now_us = now_us
+        self._max_waiting = max_waiting
+
+    async def begin(self, request: session_pb2.BeginTurnRequest, limit_s: float, lease_id: str) -> Begun:
+        """Appends the message and makes its turn due; claims it under `lease_id` unless that is empty.
+
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: archived, QUEUE_FULL, UNAVAILABLE).
+        """
+        given = request.message
+        message = chat_pb2.Message(
+            id=given.id or self._new_id(),
+            chat_id=request.chat_id,
+            role=given.role,
+            sender_id=given.sender_id,
+            content=given.content,
+            reply_to_id=given.reply_to_id,
+        )
+        message.created_at.FromMicroseconds(self._now_us())
+        if given.HasField("metadata"):
+            message.metadata.CopyFrom(given.metadata)
+        turn_id = answer_id = ""
+        if not request.without_answer:
+            turn_id, answer_id = self._new_id(), self._new_id()
+            message.turn_id = turn_id
+        event = event_pb2.Event(
+            message_created=event_pb2.MessageCreated(message=message, turn_id=turn_id, answer_id=answer_id)
+        )
+        key = f"{given.sender_id}|{request.idempotency_key}" if request.idempotency_key else ""
+        arguments = [
+            event.SerializeToString(),
+            message.SerializeToString(),
+            message.id,
+            key,
+            turn_id,
+            answer_id,
+            request.answers.SerializeToString(),
+            round(limit_s * 1000),
+            self._max_waiting,
+            lease_id,
+            LEASE_MS,
+        ]
+        root = keys.chat(request.chat_id)
+        outcome, *rest = await self._link.run_packed(
+            scripts.BEGIN_TURN, [root], self._link.publish_command, self._link.channel(request.chat_id), pack(arguments)
+        )
+        match outcome:
+            case b"ok":
+                sequence, epoch, offset, state, claimed, people = rest
+                message.sequence = int(sequence)
+                return Begun(
+                    message=message,
+                    turn_id=turn_id,
+                    answer_id=answer_id,
+                    position=Position(epoch.decode(), int(offset)),
+                    state=_STATES.get(state, session_pb2.TURN_STATE_UNSPECIFIED),
+                    repeated=False,
+                    claimed=stored.claimed_turn(request.chat_id, lease_id, claimed) if claimed else None,
+                    participants=tuple(user.decode() for user in people),
+                )
+            case b"again":
+                first, state = rest
+                return await self._again(request.chat_id, first, state)
+            case b"archived":
+                raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "the chat is archived; nothing can be posted to it")
+            case b"full":
+                raise SwitchboardError(
+                    ErrorCode.QUEUE_FULL, "too many messages wait for an answer in this chat; wait for one to end"
+                )
+            case _:
+                raise no_chat()
+
+    async def _again(self, chat_id: str, first: Sequence[Any], state: bytes | bool) -> Begun:
+        _, sequence, turn_id, answer_id, epoch, offset = first
+        raw = await self._link.run_packed(scripts.READ_MESSAGES, [keys.chat(chat_id)], 1, int(sequence) - 1, 0)
+        if raw is False:
+            raise no_chat()
+        _, first_sequence, parts, answer_sequence, text = raw
+        return Begun(
+            message=stored.messages(int(first_sequence), parts, int(answer_sequence), text)[0],
+            turn_id=turn_id.decode(),
+            answer_id=answer_id.decode(),
+            position=Position(epoch.decode(), int(offset)),
+            state=_STATES[state] if isinstance(state, bytes) else session_pb2.TURN_STATE_UNSPECIFIED,
+            repeated=True,
+            claimed=None,
+            participants=(),
+        )
+
+    async def claim(self, name: TurnName, lease_id: str) -> session_pb2.ClaimedTurn | None:
+        """Claims a turn (any of the chat, if its id is empty); None: nothing to claim. Raises: SwitchboardError."""
+        raw = await self._link.run_packed(
+            scripts.CLAIM_TURN, [keys.chat(name.chat_id)], name.turn_id, lease_id, LEASE_MS
+        )
+        if raw is False:
+            raise no_chat()
+        # Lua's empty table is an empty map or an empty array.
+        return stored.claimed_turn(name.chat_id, lease_id, raw) if raw else None
+
+    async def renew(self, leases: Sequence[session_pb2.Lease]) -> list[session_pb2.Lease]:
+        """Extends leases; returns those that are lost. Raises: SwitchboardError(UNAVAILABLE)."""
+        lost: list[session_pb2.Lease] = []
+        for group in self._link.groups(leases, lambda lease: lease.chat_id):
+            raw = await self._link.run_packed(
+                scripts.RENEW,
+                [keys.chat(lease.chat_id) for lease in group],
+                LEASE_MS,
+                pack([[lease.turn_id, lease.lease_id, lease.fence] for lease in group]),
+            )
+            lost.extend(group[int(index) - 1] for index in raw)
+        return lost
+
+    async def cancel(self, chat_id: str, turn_id: str, *, by: str, everything: bool) -> Ended:
+        """Stops a turn (the one that runs or is due, if its id is empty). Raises: SwitchboardError."""
+        patch = chat_pb2.Message(answer=chat_pb2.Answer(state=chat_pb2.ANSWER_STATE_CANCELLED))
+        rest = event_pb2.ResponseCancelled(cancelled_by=by)
+        return await self._end(chat_id, turn_id, "cancelled", rest, patch, only_late=False, everything=everything)
+
+    async def fail_late(self, name: TurnName) -> Ended:
+        """Fails a turn if its deadline has passed, by Redis' clock. Raises: SwitchboardError."""
+        failure = Failure(ErrorCode.DEADLINE_EXCEEDED, "the answer took too long; try again")
+        answer = chat_pb2.Answer(
+            state=chat_pb2.ANSWER_STATE_FAILED,
+            failure=chat_pb2.Failure(
+                code=chat_pb2.ERROR_CODE_DEADLINE_EXCEEDED, message=failure.message, retryable=failure.retryable
+            ),
+        )
+        return await self._end(
+            name.chat_id,
+            name.turn_id,
+            "failed",
+            event_pb2.ResponseFailed(answer=answer),
+            chat_pb2.Message(answer=answer),
+            only_late=True,
+            everything=False,
+        )
+
+    async def _end(
+        self,
+        chat_id: str,
+        turn_id: str,
+        state: str,
+        rest: event_pb2.ResponseCancelled | event_pb2.ResponseFailed,
+        patch: chat_pb2.Message,
+        *,
+        only_late: bool,
+        everything: bool,
+    ) -> Ended:
+        raw = await self._link.run_packed(
+            scripts.END_TURN,
+            [keys.chat(chat_id)],
+            self._link.publish_command,
+            self._link.channel(chat_id),
+            pack([turn_id, state, rest.SerializeToString(), patch.SerializeToString(), only_late, everything]),
+        )
+        if raw is False:
+            raise no_chat()
+        ended, following = raw
+        return Ended(tuple(turn.decode() for turn in ended), following.decode() if following else "")
+
+    async def get(self, name: TurnName) -> session_pb2.GetTurnResponse:
+        """Where a turn stands. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+        key = f"{keys.chat(name.chat_id)}:turn:{name.turn_id}"
+        state, message, answer, deadline = await self._link.execute(
+            "HMGET", key, "state", "message", "answer", "deadline_ms"
+        )
+        if state is None:
+            raise SwitchboardError(ErrorCode.NOT_FOUND, "no such turn in this chat, or it ended more than a day ago")
+        response = session_pb2.GetTurnResponse(
+            state=_STATES[state], message_id=message.decode(), answer_id=answer.decode()
+        )
+        if deadline is not None:
+            response.deadline.FromMilliseconds(int(deadline))
+        return response
+
+    async def poll(self) -> tuple[list[TurnName], list[TurnName]]:
+        """The turns that may be claimed, and those whose deadline has passed. Raises: SwitchboardError(UNAVAILABLE)."""
+        due: list[TurnName] = []
+        late: list[TurnName] = []
+        for group in self._link.partition_groups():
+            names = [name for index in group for name in (keys.due(index), keys.deadlines(index))]
+            found_due, found_late = await self._link.run_packed(scripts.POLL, names, _POLL_AT_MOST)
+            due.extend(map(_turn_name, found_due))
+            late.extend(map(_turn_name, found_late))
+        return due, late
+
+
+def no_chat() -> SwitchboardError:
+    """What asking for a chat that is not there ends in."""
+    return SwitchboardError(ErrorCode.NOT_FOUND, "no such chat")
+
+
+def _turn_name(member: bytes) -> TurnName:
+    chat_id, _, turn_id = member.decode().rpartition("|")
+    return TurnName(chat_id, turn_id)
