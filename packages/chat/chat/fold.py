@@ -93,7 +93,10 @@ def _end(view: View, message_id: str, text_length: int, answer: Answer) -> View:
     message = _answer(view, message_id)
     if utf8_length(message.content) != text_length:
         raise FoldError(f"an answer of {utf8_length(message.content)} ended as one of {text_length}")
-    return _put(view, replace(message, answer=answer))
+    known = message.answer or answer
+    # What the end leaves open (a deadline knows no model) stays as the start said it.
+    whole = replace(answer, provider=answer.provider or known.provider, model=answer.model or known.model)
+    return _put(view, replace(message, answer=whole))
 
 
 def _put(view: View, message: Message) -> View:

@@ -79,23 +79,26 @@ class Log:
 
 
 def _answer_going_on(events: list[event_pb2.Event]) -> tuple[str, int] | None:
-    """The answer that was under way before these events, and its length then; None: none was, or none goes on."""
+    """The answer that these events go on with, and its length before them; None: they go on with none, or from its
+    first character."""
     for event in events:
         match event.WhichOneof("kind"):
-            case "response_started":
-                return None
             case "response_delta":
-                return event.response_delta.message_id, event.response_delta.text_offset
+                message_id, length = event.response_delta.message_id, event.response_delta.text_offset
             case "response_completed":
-                return event.response_completed.message_id, event.response_completed.text_length
+                message_id, length = event.response_completed.message_id, event.response_completed.text_length
             case "response_failed":
-                return event.response_failed.message_id, event.response_failed.text_length
+                message_id, length = event.response_failed.message_id, event.response_failed.text_length
             case "response_cancelled":
-                return event.response_cancelled.message_id, event.response_cancelled.text_length
-            case "response_restarted":
-                return event.response_restarted.message_id, 0
+                message_id, length = event.response_cancelled.message_id, event.response_cancelled.text_length
+                # One that waited behind the answer under way was stopped: that says nothing of the answer.
+                if length == 0:
+                    continue
+            case "response_started" | "response_restarted":
+                return None
             case _:
                 continue
+        return (message_id, length) if length else None
     return None
 
 

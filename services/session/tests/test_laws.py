@@ -1,0 +1,237 @@
+"""The laws of the log, for any order of sends, claims, appends, repeats, stops and restarts, over two replicas.
+
+1. folding a snapshot and the later events gives what folding all events gives, at every cut, and that is the history;
+2. offsets are contiguous, and an append is applied once however often it is sent;
+3. a keyed send that was acknowledged is in the history exactly once;
+4. a turn that began ends completed, failed or cancelled.
+"""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from chat.codec import message_from_proto
+from chat.events import ResponseCompleted, ResponseDelta, ResponseFailed, ResponseRestarted
+from chat.fold import View, fold
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from switchboard.chat.v1 import chat_pb2
+from switchboard.session.v1 import session_pb2
+
+from .client import SessionClient, Worker, log_events
+from .conftest import Running
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=12)
+GOES_ON = (ResponseDelta, ResponseRestarted, ResponseCompleted, ResponseFailed)
+ENDED = {session_pb2.TURN_STATE_COMPLETED, session_pb2.TURN_STATE_FAILED, session_pb2.TURN_STATE_CANCELLED}
+
+
+class ChatMachine(RuleBasedStateMachine):
+    """One chat, two replicas, and any number of people, workers and readers at it."""
+
+    running: Running
+
+    cuts = Bundle("cuts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: dict[str, str] = {}
+        self.keys: dict[str, str] = {}
+        self.sent = 0
+        self.workers: list[Worker] = []
+
+    def wait(self, work: Any) -> Any:
+        return self.running.wait(work)
+
+    def client(self, data: st.DataObject) -> SessionClient:
+        return self.running.clients[data.draw(st.integers(0, 1), label="replica")]
+
+    @initialize()
+    def make_chat(self) -> None:
+        self.chat_id = self.wait(self.running.clients[0].new_chat())
+        self.first = chat_pb2.Position(epoch=self.wait(self.running.clients[0].read(self.chat_id)).position.epoch)
+
+    @rule(data=st.data(), text=TEXT, key=st.sampled_from(["", "a", "b", "c"]))
+    def send(self, data: st.DataObject, text: str, key: str) -> None:
+        waiting = sum(state == "open" for state in self.turns.values())
+        if waiting > 8 and not self.keys.get(key):
+            return
+        begun = self.wait(self.client(data).begin(self.chat_id, text, idempotency_key=key))
+        if key in self.keys:
+            assert begun.repeated
+            assert begun.message.id == self.keys[key]
+            return
+        assert not begun.repeated
+        self.sent += 1
+        if key:
+            self.keys[key] = begun.message.id
+        self.turns[begun.turn_id] = "open"
+
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        turn = self.wait(self.client(data).claim(self.chat_id))
+        if turn is not None:
+            oldest = next(turn_id for turn_id, state in self.turns.items() if state == "open")
+            assert turn.lease.turn_id == oldest, "turns run in the order in which they began"
+            assert turn.context[-1].turn_id == turn.lease.turn_id, "a turn's context ends at its own message"
+            self.workers.append(Worker(self.client(data), turn))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), texts=st.lists(TEXT, min_size=1, max_size=4), what=st.sampled_from("ssssssrcfd"))
+    def work(self, data: st.DataObject, texts: list[str], what: str) -> None:
+        worker = data.draw(st.sampled_from(self.workers), label="worker")
+        worker.client = self.client(data)
+        turn_id = worker.turn.lease.turn_id
+        if what == "d":
+            # Lost on its way back: the same append again, unchanged, over the other replica.
+            if worker.last is not None:
+                before = self.wait(worker.client.read(self.chat_id)).position
+                for again in self.wait(worker.client.publish(worker.last, worker.last)):
+                    assert again.error == worker.last_result.error
+                    assert not again.HasField("text_length")
+                assert self.wait(worker.client.read(self.chat_id)).position == before
+            return
+        if what == "r" and not worker.started:
+            return
+        if what in "cf" and not worker.started:
+            self.wait(worker.say("x"))
+        call = {"s": lambda: worker.say(*texts), "r": worker.restart, "c": worker.complete, "f": worker.fail}[what]
+        result = self.wait(call())
+        if self.turns[turn_id] != "open":
+            assert result.error == chat_pb2.ERROR_CODE_LEASE_LOST, "a turn that has ended takes nothing more"
+        else:
+            assert not result.error
+            if what in "cf":
+                self.turns[turn_id] = "ended"
+
+    @rule(data=st.data(), everything=st.booleans())
+    def stop(self, data: st.DataObject, everything: bool) -> None:
+        ended = self.wait(
+            self.client(data).call("CancelTurn", session_pb2.CancelTurnRequest(chat_id=self.chat_id, all=everything))
+        ).turn_ids
+        for turn_id in ended:
+            assert self.turns[turn_id] == "open"
+            self.turns[turn_id] = "ended"
+        if everything:
+            assert all(state == "ended" for state in self.turns.values())
+
+    @rule(data=st.data(), text=TEXT)
+    def edit(self, data: st.DataObject, text: str) -> None:
+        if not self.keys:
+            return
+        message_id = data.draw(st.sampled_from(sorted(self.keys.values())), label="message")
+        request = session_pb2.EditMessageRequest(chat_id=self.chat_id, message_id=message_id, content=text)
+        assert self.wait(self.client(data).call("EditMessage", request)).message.content == text
+
+    @rule(target=cuts, data=st.data())
+    def cut(self, data: st.DataObject) -> Any:
+        return self.wait(self.client(data).read(self.chat_id))
+
+    @rule(data=st.data(), cut=cuts)
+    def a_snapshot_and_the_later_events_are_the_history(self, data: st.DataObject, cut: Any) -> None:
+        client = self.client(data)
+        view = View(tuple(message_from_proto(message) for message in cut.snapshot.messages))
+        for event in self.wait(client.events_after(self.chat_id, cut.position)):
+            view = fold(view, event)
+        assert view.messages == self.wait(client.history(self.chat_id))
+
+    @rule(data=st.data())
+    def a_reader_at_any_position_is_given_what_a_renderer_needs(self, data: st.DataObject) -> None:
+        client = self.client(data)
+        events = self.wait(client.events_after(self.chat_id, self.first))
+        offset = data.draw(st.integers(0, len(events)), label="offset")
+        reading = self.wait(client.read(self.chat_id, chat_pb2.Position(epoch=self.first.epoch, offset=offset)))
+        if not reading.HasField("snapshot"):
+            assert log_events(reading.events) == events[offset:]
+            view = View()
+            for event in events[:offset]:
+                view = fold(view, event)
+            rest = [event for event in events[offset:] if isinstance(event, GOES_ON)]
+            under_way = [m.content for m in view.messages if m.answer is not None and m.answer.state.name == "RUNNING"]
+            if rest and not isinstance(rest[0], ResponseRestarted):
+                assert reading.text_before == "".join(under_way)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "chat_id"):
+            return
+        client = self.running.clients[0]
+        events = self.wait(client.events_after(self.chat_id, self.first))
+        view = View()
+        for event in events:
+            view = fold(view, event)
+        history = self.wait(client.history(self.chat_id))
+        assert view.messages == history
+        assert [message.sequence for message in history] == list(range(1, len(history) + 1))
+        assert self.wait(client.read(self.chat_id)).position.offset == len(events)
+        people = [message for message in history if message.answer is None]
+        assert len(people) == self.sent
+        for message_id in self.keys.values():
+            assert [message.id for message in people].count(message_id) == 1
+        self.wait(client.call("CancelTurn", session_pb2.CancelTurnRequest(chat_id=self.chat_id, all=True)))
+        for turn_id in self.turns:
+            request = session_pb2.GetTurnRequest(chat_id=self.chat_id, turn_id=turn_id)
+            assert self.wait(client.call("GetTurn", request)).state in ENDED
+        self.wait(client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=self.chat_id)))
+
+
+@pytest.mark.timeout(600)
+def test_the_laws_hold_whatever_happens_in_a_chat(running: Running) -> None:
+    machine = type("Machine", (ChatMachine,), {"running": running})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_concurrent_sends_with_one_key_are_one_message(running: Running) -> None:
+    async def scenario() -> None:
+        chat_id = await running.clients[0].new_chat()
+        begun = await asyncio.gather(
+            *(running.clients[n % 2].begin(chat_id, "once", idempotency_key="k") for n in range(20))
+        )
+        assert len({one.message.id for one in begun}) == 1
+        assert sorted(one.repeated for one in begun) == [False] + [True] * 19
+        assert [message.content for message in await running.clients[0].history(chat_id)] == ["once"]
+
+    running.wait(scenario())
+
+
+def test_a_follower_of_either_replica_sees_every_event_once_and_in_order(running: Running) -> None:
+    async def scenario() -> None:
+        chat_id = await running.clients[0].new_chat()
+        streams = [client.stream("Subscribe") for client in running.clients]
+        for stream in streams:
+            await stream.send(session_pb2.SubscribeRequest(add=[chat_id]))
+            assert (await stream.receive()).subscribed[0].chat_id == chat_id
+        await running.clients[0].begin(chat_id)
+        turn = await running.clients[1].claim(chat_id)
+        assert turn is not None
+        worker = Worker(running.clients[1], turn)
+        chooser = random.Random(1)
+        for _ in range(50):
+            await worker.say(*(f"w{n} " for n in range(chooser.randint(1, 4))))
+        await worker.complete()
+        whole = log_events(
+            (
+                await running.clients[0].read(
+                    chat_id, chat_pb2.Position(epoch=(await running.clients[0].read(chat_id)).position.epoch)
+                )
+            ).events
+        )
+        for stream in streams:
+            seen: list[Any] = []
+            while len(seen) < len(whole):
+                for batch in (await stream.receive()).events:
+                    assert batch.first.offset == len(seen) + 1
+                    seen.extend(log_events(batch.events))
+            assert seen == whole
+            await stream.close()
+
+    running.wait(scenario())
