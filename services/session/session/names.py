@@ -32,17 +32,17 @@ class Names:
         made.started_at.FromMicroseconds(self._now_us())
         made.ttl.FromSeconds(ttl_s)
         key = keys.dialect_session(dialect, name)
-        # GET beside NX: the one that is there, if it is.
-        known = await self._link.execute("SET", key, made.SerializeToString(), "NX", "GET", "EX", ttl_s)
-        if known is not None:
+        created = bool(await self._link.execute("SET", key, made.SerializeToString(), "NX", "EX", ttl_s))
+        if not created:
             await self._link.execute("EXPIRE", key, ttl_s)
-            made = session_pb2.DialectSession.FromString(known)
+            # It was there a moment ago; should it have expired since, the caller's next try makes it anew.
+            made = await self.get(dialect, name)
         chat = chat_pb2.Chat()
         chat.CopyFrom(template)
         chat.id, chat.dialect = made.chat_id, dialect
         # The chat outlives its name a little, so that a name never stands for a chat that has gone.
         await self._chats.create(chat, "", ttl_s + 3600)
-        return made, known is None
+        return made, created
 
     async def get(self, dialect: str, name: str) -> session_pb2.DialectSession:
         """The open session of a name; its time begins anew. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""

@@ -42,3 +42,11 @@ def running() -> Iterator[Running]:
     running = Running()
     yield running
     running.close()
+
+
+@pytest.fixture
+def alone() -> Iterator[Running]:
+    """As `running`, with no turns that other tests left due."""
+    running = Running()
+    yield running
+    running.close()

@@ -89,7 +89,8 @@ class ChatMachine(RuleBasedStateMachine):
             if worker.last is not None:
                 before = self.wait(worker.client.read(self.chat_id)).position
                 for again in self.wait(worker.client.publish(worker.last, worker.last)):
-                    assert again.error == worker.last_result.error
+                    if self.turns[turn_id] != "stopped":
+                        assert again.error == worker.last_result.error
                     assert not again.HasField("text_length")
                 assert self.wait(worker.client.read(self.chat_id)).position == before
             return
@@ -113,9 +114,9 @@ class ChatMachine(RuleBasedStateMachine):
         ).turn_ids
         for turn_id in ended:
             assert self.turns[turn_id] == "open"
-            self.turns[turn_id] = "ended"
+            self.turns[turn_id] = "stopped"
         if everything:
-            assert all(state == "ended" for state in self.turns.values())
+            assert all(state != "open" for state in self.turns.values())
 
     @rule(data=st.data(), text=TEXT)
     def edit(self, data: st.DataObject, text: str) -> None:
@@ -133,7 +134,11 @@ class ChatMachine(RuleBasedStateMachine):
     def a_snapshot_and_the_later_events_are_the_history(self, data: st.DataObject, cut: Any) -> None:
         client = self.client(data)
         view = View(tuple(message_from_proto(message) for message in cut.snapshot.messages))
-        for event in self.wait(client.events_after(self.chat_id, cut.position)):
+        reading = self.wait(client.read(self.chat_id, cut.position))
+        if reading.HasField("snapshot"):
+            # The text that this reader has was taken back by a restart: it starts again from what is there now.
+            view = View(tuple(message_from_proto(message) for message in reading.snapshot.messages))
+        for event in log_events(reading.events):
             view = fold(view, event)
         assert view.messages == self.wait(client.history(self.chat_id))
 

@@ -1,0 +1,243 @@
+"""What the contract says of bad input, limits and names: a clear error, and nothing stored."""
+
+from typing import Any
+
+import grpc
+import pytest
+from switchboard.chat.v1 import chat_pb2, event_pb2
+from switchboard.session.v1 import session_pb2
+
+from .client import Refused, Worker
+from .conftest import Running
+
+BEGIN = session_pb2.BeginTurnRequest
+USER = chat_pb2.ROLE_USER
+
+
+def message(**fields: Any) -> chat_pb2.Message:
+    return chat_pb2.Message(**{"role": USER, "content": "x", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"chat_id": ""}, "INVALID_ARGUMENT"),
+        ({"chat_id": "a|b"}, "INVALID_ARGUMENT"),
+        ({"chat_id": "x" * 129}, "INVALID_ARGUMENT"),
+        ({"chat_id": "unknown"}, "NOT_FOUND"),
+        ({"message": message(content="")}, "INVALID_ARGUMENT"),
+        ({"message": message(role=chat_pb2.ROLE_ASSISTANT)}, "INVALID_ARGUMENT"),
+        ({"message": message(content="x" * (1024 * 1024 + 1))}, "TOO_LARGE"),
+        ({"message": message(sender_id="x" * 201)}, "INVALID_ARGUMENT"),
+        ({"message": message(reply_to_id="a b")}, "INVALID_ARGUMENT"),
+        ({"idempotency_key": "x" * 256}, "INVALID_ARGUMENT"),
+        ({"deadline": {"seconds": 0}}, "INVALID_ARGUMENT"),
+        ({"deadline": {"seconds": 3601}}, "INVALID_ARGUMENT"),
+        ({"ephemeral": True}, "INVALID_ARGUMENT"),
+    ],
+)
+def test_a_bad_turn_is_refused_and_nothing_is_stored(running: Running, fields: dict[str, Any], reason: str) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        request = BEGIN(**{"chat_id": chat_id, "message": message(), **fields})
+        with pytest.raises(Refused) as refused:
+            await client.call("BeginTurn", request)
+        assert refused.value.reason == reason
+        assert refused.value.message
+        assert await client.history(chat_id) == ()
+        assert (await client.read(chat_id)).position.offset == 0
+
+    running.wait(scenario())
+
+
+@pytest.mark.parametrize("tokens", [(), (("authorization", "Bearer wrong"),), (("authorization", ""),)])
+@pytest.mark.parametrize("method", ["CheckStore", "Subscribe"])
+def test_a_call_without_the_service_token_is_refused(running: Running, tokens: Any, method: str) -> None:
+    async def scenario() -> None:
+        call = getattr(running.clients[0].stub, method)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            if method == "CheckStore":
+                await call(session_pb2.CheckStoreRequest(), metadata=tokens, timeout=5)
+            else:
+                async for _ in call(iter([]), metadata=tokens, timeout=5):
+                    pass
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    running.wait(scenario())
+
+
+def test_a_full_queue_refuses_the_message_and_stores_nothing(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        for _ in range(9):
+            await client.begin(chat_id)
+        with pytest.raises(Refused) as refused:
+            await client.begin(chat_id)
+        assert (refused.value.reason, refused.value.status) == ("QUEUE_FULL", grpc.StatusCode.RESOURCE_EXHAUSTED)
+        assert len(await client.history(chat_id)) == 9
+
+    running.wait(scenario())
+
+
+def delta(turn: session_pb2.ClaimedTurn, offset: int, text: str) -> event_pb2.Event:
+    return event_pb2.Event(
+        response_delta=event_pb2.ResponseDelta(message_id=turn.answer_id, text_offset=offset, text=text)
+    )
+
+
+def test_an_append_with_anything_wrong_in_it_is_not_applied_at_all(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        await client.begin(chat_id)
+        turn = await client.claim(chat_id)
+        assert turn is not None
+        worker = Worker(client, turn)
+        await worker.say("abc")
+        before = await client.read(chat_id)
+        completed = event_pb2.Event(response_completed=event_pb2.ResponseCompleted(message_id=turn.answer_id))
+        for events in (
+            [],
+            [event_pb2.Event()],
+            [delta(turn, 3, "")],
+            [completed, delta(turn, 3, "x")],
+            [event_pb2.Event(typing=event_pb2.Typing(user_id="u"))],
+            [event_pb2.Event(message_created=event_pb2.MessageCreated(message=message(id="m")))],
+        ):
+            append = session_pb2.Append(lease=turn.lease, sequence=99, events=events)
+            assert (await client.publish(append))[0].error == chat_pb2.ERROR_CODE_INVALID_ARGUMENT
+        gap = session_pb2.Append(lease=turn.lease, sequence=2, events=[delta(turn, 3, "d"), delta(turn, 5, "f")])
+        result = (await client.publish(gap))[0]
+        assert (result.error, result.HasField("text_length"), result.text_length) == (0, True, 3)
+        assert await client.read(chat_id) == before
+        worker.sequence = 2
+        await worker.say("def")
+        assert (await client.history(chat_id))[-1].content == "abcdef"
+
+    running.wait(scenario())
+
+
+def test_a_name_stands_for_one_chat_until_it_is_closed(running: Running) -> None:
+    async def scenario() -> None:
+        request = session_pb2.OpenSessionRequest(dialect="test", name="naïve name", chat=chat_pb2.Chat(owner_id="o"))
+        first = await running.clients[0].call("OpenSession", request)
+        second = await running.clients[1].call("OpenSession", request)
+        assert (first.created, second.created) == (True, False)
+        assert first.session == second.session
+        name = session_pb2.GetSessionRequest(dialect="test", name="naïve name")
+        assert (await running.clients[1].call("GetSession", name)).session == first.session
+        chat_id = first.session.chat_id
+        await running.clients[0].begin(chat_id)
+        close = session_pb2.CloseSessionRequest(dialect="test", name="naïve name")
+        await running.clients[0].call("CloseSession", close)
+        for method, again in (("GetSession", name), ("CloseSession", close)):
+            with pytest.raises(Refused, match="NOT_FOUND"):
+                await running.clients[0].call(method, again)
+        with pytest.raises(Refused, match="NOT_FOUND"):
+            await running.clients[0].history(chat_id)
+        third = await running.clients[0].call("OpenSession", request)
+        assert third.session.chat_id != chat_id
+        assert third.session.session_id != first.session.session_id
+
+    running.wait(scenario())
+
+
+def test_a_deleted_chats_readers_are_told_and_its_worker_is_refused(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        stream = running.clients[1].stream("Subscribe")
+        await stream.send(session_pb2.SubscribeRequest(add=[chat_id]))
+        await stream.receive()
+        await client.begin(chat_id)
+        turn = await client.claim(chat_id)
+        assert turn is not None
+        worker = Worker(client, turn)
+        await worker.say("x")
+        for _ in range(2):
+            await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=chat_id, reason="ended"))
+        kinds: list[str] = []
+        while "chat_deleted" not in kinds:
+            for batch in (await stream.receive()).events:
+                kinds.extend(str(event.WhichOneof("kind")) for event in batch.events)
+        assert (await worker.say("y")).error == chat_pb2.ERROR_CODE_LEASE_LOST
+        await stream.close()
+
+    running.wait(scenario())
+
+
+def test_subscribing_to_a_chat_that_is_not_there_says_so_and_the_stream_lives_on(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        stream = client.stream("Subscribe")
+        await stream.send(session_pb2.SubscribeRequest(add=["unknown"]))
+        lost = (await stream.receive()).lost
+        assert [(one.chat_id, one.error) for one in lost] == [("unknown", chat_pb2.ERROR_CODE_NOT_FOUND)]
+        chat_id = await client.new_chat()
+        await stream.send(session_pb2.SubscribeRequest(add=[chat_id]))
+        assert (await stream.receive()).subscribed[0].chat_id == chat_id
+        await stream.close()
+
+    running.wait(scenario())
+
+
+def test_people_and_chats_are_listed_and_the_list_mends_itself(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        first, second = await client.new_chat(), await client.new_chat()
+        participant = chat_pb2.Participant(user_id="guest", username="G", role=chat_pb2.PARTICIPANT_ROLE_MEMBER)
+        for chat_id in (first, second):
+            put = session_pb2.PutParticipantRequest(chat_id=chat_id, participant=participant)
+            await client.call("PutParticipant", put)
+        people = await client.call("ListParticipants", session_pb2.ListParticipantsRequest(chat_id=first))
+        assert [one.user_id for one in people.participants] == ["owner", "guest"]
+        listing = session_pb2.ListChatsRequest(user_id="guest", dialect="test")
+        await client.begin(first)
+        assert [chat.id for chat in (await client.call("ListChats", listing)).chats] == [first, second]
+        page = session_pb2.ListChatsRequest(user_id="guest", dialect="test", limit=1, offset=1)
+        assert [chat.id for chat in (await client.call("ListChats", page)).chats] == [second]
+        await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=first))
+        assert [chat.id for chat in (await client.call("ListChats", listing)).chats] == [second]
+        remove = session_pb2.RemoveParticipantRequest(chat_id=second, user_id="guest")
+        await client.call("RemoveParticipant", remove)
+        assert not (await client.call("ListChats", listing)).chats
+
+    running.wait(scenario())
+
+
+def test_an_archived_chat_is_not_listed_and_takes_no_messages(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        chat = (await client.call("GetChat", session_pb2.GetChatRequest(chat_id=chat_id))).chat
+        chat.title = "done"
+        chat.archived_at.GetCurrentTime()
+        assert (await client.call("UpdateChat", session_pb2.UpdateChatRequest(chat=chat))).chat.title == "done"
+        with pytest.raises(Refused, match="PERMISSION_DENIED"):
+            await client.begin(chat_id)
+        listing = session_pb2.ListChatsRequest(user_id="owner", dialect="test", limit=1000)
+        assert chat_id not in [one.id for one in (await client.call("ListChats", listing)).chats]
+        chat.ClearField("archived_at")
+        await client.call("UpdateChat", session_pb2.UpdateChatRequest(chat=chat))
+        await client.begin(chat_id)
+
+    running.wait(scenario())
+
+
+def test_typing_is_seen_by_who_is_there_and_has_no_position(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        stream = running.clients[1].stream("Subscribe")
+        await stream.send(session_pb2.SubscribeRequest(add=[chat_id]))
+        await stream.receive()
+        typing = event_pb2.Event(typing=event_pb2.Typing(user_id="u", username="U"))
+        await client.call("Notify", session_pb2.NotifyRequest(chat_id=chat_id, event=typing))
+        batch = (await stream.receive()).events[0]
+        assert (batch.HasField("first"), batch.events[0]) == (False, typing)
+        assert (await client.read(chat_id)).position.offset == 0
+        await stream.close()
+
+    running.wait(scenario())
