@@ -111,7 +111,7 @@ class Dispatcher:
             self._look.set()
 
     async def renew(self, stream: WorkerStream, leases: list[session_pb2.Lease]) -> None:
-        """Extends a worker's leases; those that are lost are revoked. Redis out of reach: they stay as they are."""
+        """Extends a worker's leases, and answers; those that are lost are revoked. Redis out of reach: no answer."""
         try:
             lost = {lease.lease_id for lease in await self._turns.renew(leases)}
         except SwitchboardError:
@@ -127,6 +127,8 @@ class Dispatcher:
         # What a worker renews no longer, it holds no longer.
         renewed = {lease.turn_id for lease in leases}
         self._held = {turn: one for turn, one in held.items() if one[1] is not stream or turn in renewed}
+        # With nothing to revoke the response is empty: by it the worker knows that the stream is alive.
+        stream.outbound.wake()
 
     async def run(self) -> None:
         """Looks for due, expired and late turns, for as long as it is not cancelled."""

@@ -864,7 +864,9 @@ class ClaimTurnsRequest(_message.Message):
     """How many more turns it can take now; adds to what is left of earlier credit. 0 to 10,000."""
     @_builtins.property
     def renew(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
-        """Leases to extend by another 10 s."""
+        """Leases to extend by another 10 s. Answered by a response, empty if none of them is lost; no answer within 15 s
+        means that the stream is dead: open another.
+        """
 
     def __init__(
         self,
