@@ -22,6 +22,8 @@ from session import keys
 
 COMMAND_TIMEOUT_S = 5.0
 """For one command; a script call takes under a millisecond, a server that fails over or loads its file seconds."""
+CONNECTIONS = 16
+"""Redis does one command at a time; more connections only cost setting up. The subscription keeps one of them."""
 Item = TypeVar("Item")
 _LUA = Path(__file__).parent / "lua"
 
@@ -39,14 +41,16 @@ class RedisLink:
 
     def __init__(self, url: str) -> None:
         # No retries of the client's own: a script that may have run is repeated only by who knows that it can be.
-        self._client = redis.Redis.from_url(
+        pool = redis.BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=COMMAND_TIMEOUT_S,
             socket_connect_timeout=COMMAND_TIMEOUT_S,
             socket_timeout=COMMAND_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
-            max_connections=256,
         )
+        self._client = redis.Redis.from_pool(pool)
         self._shas: dict[str, str] = {}
         self.publish_command = "PUBLISH"
 
