@@ -3,7 +3,6 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-export PYTHONDONTWRITEBYTECODE ?= 1
 
 UV := .uv/bin/uv
 RUN := $(UV) run --frozen --no-sync --quiet
@@ -28,7 +27,7 @@ $(UV): uv.requirements.txt
 
 .venv/.synced: $(UV) uv.lock pyproject.toml $(wildcard */pyproject.toml */*/pyproject.toml)
 	@echo "installing the pinned dependencies into .venv" >&2
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@
 
 setup: .venv/.synced ## Install the pinned tools and dependencies into .venv.

@@ -53,18 +53,14 @@ def _read(path: str) -> dict[str, Any]:
 def _value_table(name: str, text: str, shape: Table) -> dict[str, Any]:
     """One variable as the nested table that a file would hold."""
     known: Any = shape
-    keys = []
+    keys: list[str] = []
     for word in name.removeprefix(VALUE_PREFIX).split("__"):
         # Variables are upper case by custom, and keys are not: the key that differs in nothing else is meant.
-        key = next((key for key in known if key.lower() == word.lower()), word.lower()) if known else word.lower()
-        open_table = bool(keys) and keys[-1] in OPEN_TABLES and len(keys) == 1
+        children = known if isinstance(known, Mapping) else {}
+        key = next((key for key in children if key.lower() == word.lower()), word.lower())
+        known = _entry_shape(shape, keys[0], key) if keys and keys[-1] in OPEN_TABLES else children.get(key)
         keys.append(key)
-        known = _entry_shape(shape, keys[0], key) if open_table else (known or {}).get(key)
-        if not isinstance(known, Mapping):
-            known = None if known is None else {"": known}
-    value = _scalar(text)
-    if known and isinstance(known.get(""), str):
-        value = text
+    value: Any = text if isinstance(known, str) else _scalar(text)
     for key in reversed(keys):
         value = {key: value}
     table: dict[str, Any] = value

@@ -26,7 +26,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     # Two servers on one port would share its connections at random, and hide that the port is taken.
     ("grpc.so_reuseport", 0),
     # Clients ping every 10 s (rpc_channel); a server that allows less often kills their silent streams.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # (Its name differs from its constant: GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS.)
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
