@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_CONTENT_BYTES = 1024 * 1024
 _MAX_STRUCT_BYTES = 16 * 1024
-_MAX_PENDING_EVENTS = 50_000
-"""Events that wait for one gateway's stream; at 100 bytes each, 5 MB. A gateway further behind reads the log."""
+_MAX_PENDING_BYTES = 16 * 1024 * 1024
+"""Events that wait for one gateway's stream: seconds of all that a replica carries. One further behind reads logs."""
 _STORE_CHECK_S = 1.0
 
 Request = TypeVar("Request")
@@ -315,7 +315,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         reading = _reading(intake(), reader.outbound)
         try:
             async for response in reader.batches():
-                yield response
+                if not reader.overrun:
+                    yield response
                 if reader.overrun:
                     full = SwitchboardError(ErrorCode.OVERLOADED, "the reader is too slow; reconnect and read the log")
                     await context.abort_with_status(status_of(full.failure))
@@ -383,20 +384,22 @@ class _GatewayReader:
         self.outbound = Outbound(session_pb2.SubscribeResponse)
         self._pending = 0
 
-    @property
-    def overrun(self) -> bool:
-        """Whether more waits than a reader may be behind."""
-        return self._pending > _MAX_PENDING_EVENTS
+        self.overrun = False
+        """Whether more came than a reader may be behind; nothing is kept for it any more."""
 
     def confirm(self, chat_id: str, position: Position) -> None:
         self.outbound.next.subscribed.add(chat_id=chat_id, position=position_to_proto(position))
         self.outbound.wake()
 
     def deliver(self, chat_id: str, first: Position | None, events: list[event_pb2.Event]) -> None:
-        self.outbound.next.events.add(
-            chat_id=chat_id, first=None if first is None else position_to_proto(first), events=events
-        )
-        self._pending += len(events)
+        self._pending += sum(event.ByteSize() for event in events)
+        if self._pending > _MAX_PENDING_BYTES:
+            self.overrun = True
+            self.outbound.next.ClearField("events")
+        if not self.overrun:
+            self.outbound.next.events.add(
+                chat_id=chat_id, first=None if first is None else position_to_proto(first), events=events
+            )
         self.outbound.wake()
 
     def lose(self, chat_id: str, error: ErrorCode | None) -> None:

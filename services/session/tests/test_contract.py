@@ -241,3 +241,25 @@ def test_typing_is_seen_by_who_is_there_and_has_no_position(running: Running) ->
         await stream.close()
 
     running.wait(scenario())
+
+
+def test_a_follower_that_does_not_read_is_told_that_it_was_too_slow(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        call = client.stub.Subscribe(metadata=client.metadata)
+        await call.write(session_pb2.SubscribeRequest(add=[chat_id]))
+        assert (await call.read()).subscribed
+        await client.begin(chat_id)
+        turn = await client.claim(chat_id)
+        assert turn is not None
+        worker = Worker(client, turn)
+        for _ in range(60):
+            assert not (await worker.say(*["some text " * 1000] * 99)).error
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=chat_id))
+
+    running.wait(scenario())
