@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chat.codec import position_to_proto
 from chat.errors import ErrorCode, SwitchboardError
-from switchboard.chat.v1 import chat_pb2
+from chat.position import Position
+from switchboard.chat.v1 import chat_pb2, event_pb2
 from switchboard.session.v1 import session_pb2
 
 from session import keys, scripts
@@ -21,6 +23,7 @@ _BATCH_AT_MOST = 512
 """Appends in one script call: at 5 us each it holds the server for 2.5 ms, which every other command then waits."""
 _MAX_EVENTS = 1000
 
+Appended = Callable[[str, Position, Sequence[event_pb2.Event]], None]
 Answered = Callable[[session_pb2.AppendResult], None]
 TurnDue = Callable[[str, str], None]
 
@@ -34,10 +37,15 @@ class _Waiting:
 
 
 class Appender:
-    """One queue towards Redis. `turn_due(chat_id, turn_id)` is called when the end of a turn made another one due."""
+    """One queue towards Redis.
 
-    def __init__(self, link: RedisLink, turn_due: TurnDue) -> None:
+    `appended(chat_id, first, events)` is called with what has just got into a log: this replica's readers need not wait
+    for the announcement. `turn_due(chat_id, turn_id)` is called when the end of a turn made another one due.
+    """
+
+    def __init__(self, link: RedisLink, *, appended: Appended, turn_due: TurnDue) -> None:
         self._link = link
+        self._appended = appended
         self._turn_due = turn_due
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -81,10 +89,14 @@ class Appender:
             request = waiting.request
             match outcome:
                 case b"ok":
-                    epoch, offset, following = rest
-                    waiting.answered(
-                        _result(request, position=chat_pb2.Position(epoch=epoch.decode(), offset=int(offset)))
-                    )
+                    epoch, offset, following, sequence, applied = rest
+                    position = Position(epoch.decode(), int(offset))
+                    if applied:
+                        if sequence:
+                            request.events[0].response_started.message.sequence = int(sequence)
+                        first = Position(position.epoch, position.offset + 1 - len(request.events))
+                        self._appended(request.lease.chat_id, first, request.events)
+                    waiting.answered(_result(request, position=position_to_proto(position)))
                     if following:
                         self._turn_due(request.lease.chat_id, following.decode())
                 case b"text":
@@ -126,7 +138,7 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
             case "response_delta" if event.response_delta.text:
                 delta = event.response_delta
                 items.append(["d", blob, delta.text.encode(), delta.text_offset])
-            case "response_started" if event.response_started.message.id:
+            case "response_started" if index == 0 and event.response_started.message.id:
                 items.append(["s", blob, *_header(event.response_started.message)])
             case "response_restarted":
                 items.append(["r", blob])

@@ -7,7 +7,7 @@ who then read the log themselves.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from chat.errors import ErrorCode, SwitchboardError
@@ -29,7 +29,7 @@ _RETRY_S = 0.25
 class Reader(Protocol):
     """A stream that follows chats. Its methods must not block."""
 
-    def deliver(self, chat_id: str, first: Position | None, events: list[event_pb2.Event]) -> None:
+    def deliver(self, chat_id: str, first: Position | None, events: Sequence[event_pb2.Event]) -> None:
         """Events in order, the first one at `first`; None: they have no position."""
 
     def lose(self, chat_id: str, error: ErrorCode | None) -> None:
@@ -108,6 +108,15 @@ class Fanout:
             if not feed.readers and feed.ready is None:
                 del self._feeds[chat_id]
 
+    def appended(self, chat_id: str, first: Position, events: Sequence[event_pb2.Event]) -> None:
+        """Delivers what this replica has just appended, ahead of its announcement, which then brings nothing new."""
+        feed = self._feeds.get(chat_id)
+        # Whatever does not simply go on from here is left to the announcement.
+        if feed is None or feed.waiting is not None:
+            return
+        if first.epoch == feed.position.epoch and first.offset == feed.position.offset + 1:
+            self._deliver(feed, events)
+
     async def publish(self, chat_id: str, event: event_pb2.Event) -> None:
         """Sends an event without a position to who follows the chat. Raises: SwitchboardError(UNAVAILABLE)."""
         await self._announce(["passing", chat_id, event.SerializeToString()], self._link.channel(chat_id))
@@ -175,7 +184,7 @@ class Fanout:
         if new:
             self._deliver(feed, [event_pb2.Event.FromString(blob) for blob in new])
 
-    def _deliver(self, feed: _Feed, events: list[event_pb2.Event]) -> None:
+    def _deliver(self, feed: _Feed, events: Sequence[event_pb2.Event]) -> None:
         first = Position(feed.position.epoch, feed.position.offset + 1)
         feed.position = Position(first.epoch, feed.position.offset + len(events))
         for reader in tuple(feed.readers):

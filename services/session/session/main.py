@@ -45,7 +45,7 @@ async def _serve(settings: Settings) -> None:
     chat_log = Log(link)
     dispatcher = Dispatcher(turns, new_id=_new_id)
     fanout = Fanout(link, chat_log, turn_ended=dispatcher.turn_ended, turns_due=dispatcher.look)
-    appender = Appender(link, dispatcher.turn_due)
+    appender = Appender(link, appended=fanout.appended, turn_due=dispatcher.turn_due)
     servicer = SessionServicer(
         link=link,
         chats=chats,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -391,7 +391,7 @@ class _GatewayReader:
         self.outbound.next.subscribed.add(chat_id=chat_id, position=position_to_proto(position))
         self.outbound.wake()
 
-    def deliver(self, chat_id: str, first: Position | None, events: list[event_pb2.Event]) -> None:
+    def deliver(self, chat_id: str, first: Position | None, events: Sequence[event_pb2.Event]) -> None:
         self._pending += sum(event.ByteSize() for event in events)
         if self._pending > _MAX_PENDING_BYTES:
             self.overrun = True

@@ -925,7 +925,7 @@ class Append(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """In order. At most 1,000 events and 1 MiB. Allowed: ResponseStarted, ResponseDelta, ResponseRestarted,
-        ResponseCompleted, ResponseFailed; the last two end the turn, and stand last.
+        ResponseCompleted, ResponseFailed; the first stands first, and the last two end the turn and stand last.
         """
 
     def __init__(

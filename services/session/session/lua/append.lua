@@ -4,7 +4,8 @@
 -- ARGV[3]  msgpack: one {turn, lease, fence, sequence, events} for each key; an event is
 --          {'d', Event, text, text offset} | {'s', Event, Message, message id} | {'r', Event}
 --          | {'completed' or 'failed', Event, patch of the answer's Message}; the last two stand last
--- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false}
+-- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false, sequence that the
+--          answer's message got here or false, whether it was applied now}
 --          | {'lost'} | {'text', stored length}
 local epoch = server_epoch()
 local items = cmsgpack.unpack(ARGV[3])
@@ -32,7 +33,7 @@ for i, root in ipairs(KEYS) do
   local at = redis.call('HMGET', root, 'turn', 'lease', 'fence', 'seq', 'ended_lease', 'ended_seq', 'head')
   local seen = at[2] == lease and tonumber(at[4]) or at[5] == lease and tonumber(at[6]) or nil
   if seen and sequence <= seen then
-    results[i] = { 'ok', epoch, tonumber(at[7]), false }
+    results[i] = { 'ok', epoch, tonumber(at[7]), false, false, false }
   elseif at[1] ~= turn or at[2] ~= lease or tonumber(at[3]) ~= fence then
     results[i] = { 'lost' }
   else
@@ -42,7 +43,7 @@ for i, root in ipairs(KEYS) do
       redis.call('HSET', root, 'seq', sequence)
       results[i] = { 'text', stored }
     else
-      local blobs, pieces, ended = {}, {}, nil
+      local blobs, pieces, ended, numbered_as = {}, {}, nil, false
       for _, event in ipairs(events) do
         local kind, blob = event[1], event[2]
         if kind == 'd' then
@@ -52,6 +53,7 @@ for i, root in ipairs(KEYS) do
           redis.call('DEL', root .. ':text')
         elseif kind == 's' then
           local count = redis.call('HINCRBY', root, 'count', 1)
+          numbered_as = count
           local numbered = varint_field(SEQUENCE, count)
           redis.call('HSET', root, 'answer', int(count))
           redis.call('HSET', root .. ':messages', int(count), event[3] .. numbered)
@@ -73,7 +75,7 @@ for i, root in ipairs(KEYS) do
       else
         redis.call('HSET', root, 'seq', sequence)
       end
-      results[i] = { 'ok', epoch, first + #blobs - 1, following }
+      results[i] = { 'ok', epoch, first + #blobs - 1, following, numbered_as, true }
     end
   end
 end
