@@ -143,9 +143,11 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
             case "response_restarted":
                 items.append(["r", blob])
             case "response_completed" if index == last:
-                items.append(["completed", blob, _patch(event.response_completed.answer)])
+                completed = event.response_completed
+                items.append(["completed", blob, _patch(completed.answer), completed.text_length])
             case "response_failed" if index == last:
-                items.append(["failed", blob, _patch(event.response_failed.answer)])
+                failed = event.response_failed
+                items.append(["failed", blob, _patch(failed.answer), failed.text_length])
             case _:
                 return None
     return items

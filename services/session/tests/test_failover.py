@@ -68,8 +68,13 @@ async def test_text_that_a_dying_redis_lost_is_said_to_the_worker_who_sends_it_a
         assert (result.HasField("text_length"), result.text_length) == (True, len("kept "))
         worker.length = result.text_length
         await worker.say("lost new")
-        await worker.complete()
-        assert (await client.history(chat_id))[-1].content == "kept lost new"
+        # And as if it had been lost behind the last delta.
+        worker.length += len("er")
+        assert (await worker.complete()).text_length == len("kept lost new")
+        worker.length -= len("er")
+        assert not (await worker.say("er")).error
+        assert not (await worker.complete()).error
+        assert (await client.history(chat_id))[-1].content == "kept lost newer"
         await client.close()
 
 

@@ -983,8 +983,8 @@ class AppendResult(_message.Message):
     allowed here. UNAVAILABLE: not known; send it again unchanged.
     """
     text_length: _builtins.int
-    """Set when a delta's offset was not the stored answer's length (Redis lost the end of it): that length. Nothing was
-    applied; publish the text from there on under the next sequence.
+    """Set when a delta's offset, or the length that the answer ended with, was not the stored answer's length (Redis lost
+    the end of it): that length. Nothing was applied; publish the text from there on under the next sequence.
     """
     @_builtins.property
     def position(self) -> _chat_pb2.Position:

@@ -3,7 +3,7 @@
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: one {turn, lease, fence, sequence, events} for each key; an event is
 --          {'d', Event, text, text offset} | {'s', Event, Message, message id} | {'r', Event}
---          | {'completed' or 'failed', Event, patch of the answer's Message}; the last two stand last
+--          | {'completed' or 'failed', Event, patch of the answer's Message, text length}; the last two stand last
 -- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false, sequence that the
 --          answer's message got here or false, whether it was applied now}
 --          | {'lost'} | {'text', stored length}
@@ -23,6 +23,8 @@ local function fits(root, events)
       length = length + #event[3]
     elseif event[1] == 'r' then
       length = 0
+    elseif event[1] ~= 's' and event[4] ~= length then
+      return nil, stored
     end
   end
   return length
