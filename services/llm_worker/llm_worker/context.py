@@ -1,0 +1,84 @@
+"""From a turn, or from a caller's messages, to what a model is asked: the question, in no provider's words.
+
+Pure. A claimed turn's settings win over its persona's. Answers that never came to text are left out, and so is
+what does not fit: the oldest messages go first, counted in characters (tokens are counted by a later issue).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from chat.messages import AnswerSettings, AnswerState, Message, Role
+
+from llm_worker.provider import Line
+from llm_worker.settings import Persona
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, of whichever target. `lines` alternate and end with the user's."""
+
+    lines: tuple[Line, ...]
+    system_prompt: str = ""
+    temperature: float | None = None
+    """None: the model's default."""
+    max_output_tokens: int = 0
+    """0: the worker's default."""
+    stop: tuple[str, ...] = ()
+
+
+def choose_persona(personas: Mapping[str, Persona], settings: AnswerSettings, dialect: str) -> Persona:
+    """The persona asked for, else the dialect's own, else the default."""
+    return personas.get(settings.persona) or personas.get(dialect) or personas["default"]
+
+
+def question_of_turn(
+    settings: AnswerSettings, persona: Persona, messages: Sequence[Message], *, max_chars: int
+) -> Question:
+    """What a claimed turn asks: its own message, the last, is the user's whoever sent it."""
+    *earlier, own = messages
+    systems, lines = [settings.system_prompt or persona.system_prompt], []
+    for message in earlier:
+        if message.role is Role.SYSTEM:
+            systems.append(message.content)
+        elif message.content.strip() and not _broken(message):
+            lines.append(Line(message.role, message.content))
+    lines.append(Line(Role.USER, own.content))
+    return Question(
+        lines=trim(merge(lines), max_chars),
+        system_prompt=join_systems(systems),
+        temperature=persona.temperature if settings.temperature is None else settings.temperature,
+        max_output_tokens=settings.max_output_tokens or persona.max_output_tokens,
+    )
+
+
+def join_systems(texts: Iterable[str]) -> str:
+    """Several instructions as one, in their order."""
+    return "\n\n".join(text for text in texts if text)
+
+
+def merge(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Lines of the same role that follow one another as one: providers want them to alternate."""
+    merged: list[Line] = []
+    for line in lines:
+        if merged and merged[-1].role is line.role:
+            merged[-1] = Line(line.role, f"{merged[-1].text}\n\n{line.text}")
+        else:
+            merged.append(line)
+    return tuple(merged)
+
+
+def trim(lines: tuple[Line, ...], max_chars: int) -> tuple[Line, ...]:
+    """The last lines that hold at most `max_chars`, the last one always; they begin with the user's where they can."""
+    left = max_chars
+    start = len(lines)
+    while start and (left >= len(lines[start - 1].text) or start == len(lines)):
+        start -= 1
+        left -= len(lines[start].text)
+    while start < len(lines) - 1 and lines[start].role is not Role.USER:
+        start += 1
+    return lines[start:]
+
+
+def _broken(message: Message) -> bool:
+    """A failed answer is no example to follow; one that was stopped was read, and may be spoken of."""
+    return message.answer is not None and message.answer.state is AnswerState.FAILED

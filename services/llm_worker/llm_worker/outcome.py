@@ -1,0 +1,99 @@
+"""What one call to a provider came to, and what that asks of us: the closed set that adapters translate into.
+
+Adapters decide by HTTP status, by the class of an exception and by the error's code field, never by a message's text.
+The table is DESIGN section 7; see docs/subsystems/providers.md.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from chat.errors import ErrorCode, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an outcome asks of the attempt loop and of the breaker."""
+
+    code: ErrorCode
+    sentence: str
+    counts: bool = False
+    """Against the target's breaker: the provider is unwell."""
+    next: bool = True
+    """Before the first token, the next target of the route may answer instead."""
+    billed: bool = False
+    """The provider is expected to charge for what it had begun."""
+
+
+_NO_ANSWER = ErrorCode.PROVIDER_UNAVAILABLE
+
+
+class Outcome(Enum):
+    """How a call failed."""
+
+    UNREACHABLE = Rule(_NO_ANSWER, "The provider can't be reached; try again.", counts=True)
+    OVERLOADED = Rule(_NO_ANSWER, "The provider is overloaded or broken; try again.", counts=True)
+    SLOW = Rule(_NO_ANSWER, "The provider did not begin to answer in time; try again.", counts=True, billed=True)
+    SILENT = Rule(_NO_ANSWER, "The provider fell silent in the middle of the answer.", counts=True, billed=True)
+    CUT = Rule(_NO_ANSWER, "The provider broke off in the middle of the answer.", counts=True, billed=True)
+    RATE_LIMITED = Rule(_NO_ANSWER, "The provider's rate limit is reached; try again later.")
+    KEY_REFUSED = Rule(_NO_ANSWER, "The provider refuses the platform's key, or its quota is spent; try again later.")
+    MODEL_UNKNOWN = Rule(_NO_ANSWER, "The provider does not offer this model.")
+    NOT_UNDERSTOOD = Rule(_NO_ANSWER, "The provider did not understand the request.")
+    CONTEXT_TOO_LONG = Rule(
+        ErrorCode.CONTEXT_TOO_LONG, "The conversation is too long for the model; shorten it or start anew.", next=False
+    )
+    CONTENT_REFUSED = Rule(
+        ErrorCode.PROVIDER_REFUSED, "The provider refused this content; rephrase the message.", next=False
+    )
+
+
+class ProviderError(Exception):
+    """A call failed. `retry_after_s`: what the provider asked for."""
+
+    def __init__(self, outcome: Outcome, *, retry_after_s: float | None = None, status: int | None = None) -> None:
+        super().__init__(outcome.name)
+        self.outcome = outcome
+        self.retry_after_s = retry_after_s
+        self.status = status
+        """The HTTP status, for the log."""
+
+    @property
+    def rule(self) -> Rule:
+        """What the outcome asks for."""
+        return self.outcome.value
+
+    def failure(self) -> Failure:
+        """As an attempt records it."""
+        return Failure(self.rule.code, self.rule.sentence, self.retry_after_s)
+
+
+def outcome_of_status(status: int) -> Outcome:
+    """What an HTTP status says where the error's code says nothing more.
+
+    Sources: docs.claude.com/en/api/errors, platform.openai.com/docs/guides/error-codes, docs.x.ai.
+    """
+    match status:
+        case 429:
+            return Outcome.RATE_LIMITED
+        case 401 | 402 | 403:
+            return Outcome.KEY_REFUSED
+        case 404:
+            return Outcome.MODEL_UNKNOWN
+        case 413:
+            return Outcome.CONTEXT_TOO_LONG
+        # 408 is the provider's own time-out; 529 and the like lie above 500.
+        case 408:
+            return Outcome.OVERLOADED
+        case _ if status >= 500:
+            return Outcome.OVERLOADED
+        case _:
+            return Outcome.NOT_UNDERSTOOD
+
+
+def read_retry_after(text: str | None) -> float | None:
+    """A Retry-After header in seconds; its date form is not used by providers and reads as None."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < 1e6 else None

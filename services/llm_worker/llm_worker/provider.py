@@ -1,0 +1,77 @@
+"""The port to a provider. Its adapters are the files of `providers/`, strangers to one another.
+
+A new provider is a new file there with a function `open_provider(settings, http_client)`; nothing else changes. The
+conformance suite is tests/test_providers.py.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx2
+from chat.messages import FinishReason, Role, Usage
+
+from llm_worker.settings import ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message of the conversation. `role` is USER or ASSISTANT."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRequest:
+    """One question in no provider's words. `lines` alternate, beginning and ending with the user's."""
+
+    model: str
+    """In the provider's words."""
+    lines: tuple[Line, ...]
+    system_prompt: str
+    temperature: float | None
+    """0 to 2; None: the provider's default."""
+    max_output_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one read of the provider's socket gave, all its events together; fields that say nothing are empty.
+
+    Tool calls and reasoning will stand here too.
+    """
+
+    text: str = ""
+    model: str = ""
+    """As the provider reports it."""
+    finish_reason: FinishReason = FinishReason.UNKNOWN
+    """Set in the last piece of a whole answer, and in no other. UNKNOWN: more is to come."""
+    usage: Usage | None = None
+    """With the last piece, when the provider counted."""
+
+
+class Provider(Protocol):
+    """One provider of models. Holds connections, never a conversation."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+        ...
+
+    def stream(self, request: ProviderRequest, key: str | None = None) -> AsyncGenerator[Piece, None]:
+        """Asks and streams the answer; the request is made at the first step.
+
+        `key` replaces the platform's for this call. The last piece has a finish reason; a stream that ends without one
+        raises. A malformed event is skipped. Closing the generator, or cancelling the task in it, ends the provider's
+        call. It retries nothing and knows no time-outs but that of connecting.
+        Raises: ProviderError.
+        """
+        ...
+
+
+class OpenProvider(Protocol):
+    """What each adapter's module offers as `open_provider`."""
+
+    def __call__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> Provider: ...

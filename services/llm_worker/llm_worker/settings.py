@@ -1,0 +1,221 @@
+"""The worker's settings: one frozen object, read once from the environment and the configuration file.
+
+Nothing else in the worker touches `os.environ`. What each key of the file means is said in `switchboard.toml`; here
+stands what the worker makes of it, and what it refuses to start with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtime import config
+from runtime.environment import Environment, SettingError
+
+WEB = ("http", "https")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long an attempt may take for its parts, in seconds."""
+
+    connect_s: float
+    ttft_s: float
+    """From the request to the first token."""
+    idle_s: float
+    """Silence between tokens."""
+    generate_s: float
+    """A `Generate` without a deadline of its caller's."""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """When a target is left alone."""
+
+    failure_threshold: int
+    reset_timeout_s: float
+    cooldown_s: float
+    """After a 429 that does not say how long."""
+    max_cooldown_s: float
+    refused_key_cooldown_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """One provider. An empty key: it is not configured, and its models are left out of every route."""
+
+    name: str
+    kind: str
+    """The module of `llm_worker.providers` that speaks to it."""
+    base_url: str
+    key: str = field(repr=False)
+    limit_field: str
+    """The request's field for the limit on output tokens, where the wire has several."""
+    fallbacks: tuple[str, ...]
+    """Models that stand in for any of this provider's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One model that can be asked for."""
+
+    id: str
+    provider: str
+    name: str
+    """In the provider's words."""
+    context_tokens: int
+    """0: unknown."""
+    takes_temperature: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """How answers are made where a chat says nothing."""
+
+    system_prompt: str
+    temperature: float
+    max_output_tokens: int
+    """0: the worker's default."""
+    route: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the worker can be told."""
+
+    host: str
+    port: int
+    """0: any free one; the `ready` line says which."""
+    session_addr: str
+    token: str = field(repr=False)
+    """The service token, `INTERNAL_TOKEN`."""
+    log_level: str
+    reflection: bool
+    drain_s: float
+    """How long turns under way may go on after SIGTERM."""
+    max_turns: int
+    default_route: str
+    max_output_tokens: int
+    max_context_chars: int
+    proxies: Mapping[str, str]
+    """On the way to providers: a URL by scheme, and under "no" the hosts that need none. HTTPS_PROXY, HTTP_PROXY,
+    NO_PROXY, also in lower case."""
+    timeouts: Timeouts
+    breaker: BreakerSettings
+    providers: Mapping[str, ProviderSettings]
+    models: Mapping[str, ModelSettings]
+    routes: Mapping[str, tuple[str, ...]]
+    personas: Mapping[str, Persona]
+
+
+def read(variables: Mapping[str, str]) -> Settings:
+    """Reads everything and checks that it fits together. Raises: SettingError."""
+    environment = Environment(variables)
+    table = config.load(variables)
+    worker, breaker = table["worker"], table["breaker"]
+    for section, keys in (("worker", worker), ("breaker", breaker)):
+        for key, value in keys.items():
+            if isinstance(value, int | float) and value <= 0:
+                raise SettingError(f"{section}.{key} must be greater than 0, not {value:g}")
+    log_level = environment.text("LOG_LEVEL", "info").lower()
+    if log_level not in LOG_LEVELS:
+        raise SettingError(f"LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {log_level!r}")
+    settings = Settings(
+        host=environment.text("LLM_WORKER_HOST", "127.0.0.1"),
+        port=environment.port("LLM_WORKER_PORT", 50052),
+        session_addr=environment.text("SESSION_ADDR", "localhost:50051"),
+        token=environment.text("INTERNAL_TOKEN"),
+        log_level=log_level,
+        reflection=environment.flag("GRPC_REFLECTION", True),
+        drain_s=environment.number("DRAIN_SECONDS", 30, low=0, high=3600),
+        max_turns=worker["max_turns"],
+        default_route=worker["default_route"],
+        max_output_tokens=worker["max_output_tokens"],
+        max_context_chars=worker["max_context_chars"],
+        proxies=_proxies(environment),
+        timeouts=Timeouts(
+            connect_s=worker["connect_timeout_s"],
+            ttft_s=worker["ttft_timeout_s"],
+            idle_s=worker["idle_timeout_s"],
+            generate_s=worker["generate_deadline_s"],
+        ),
+        breaker=BreakerSettings(
+            failure_threshold=breaker["failure_threshold"],
+            reset_timeout_s=breaker["reset_timeout_s"],
+            cooldown_s=breaker["cooldown_s"],
+            max_cooldown_s=breaker["max_cooldown_s"],
+            refused_key_cooldown_s=breaker["refused_key_cooldown_s"],
+        ),
+        providers={name: _provider(environment, name, entry) for name, entry in table["providers"].items()},
+        models={model_id: _model(model_id, entry) for model_id, entry in table["models"].items()},
+        routes={name: tuple(models) for name, models in table["routes"].items()},
+        personas={name: _persona(name, entry) for name, entry in table["personas"].items()},
+    )
+    _check(settings)
+    return settings
+
+
+def _proxies(environment: Environment) -> dict[str, str]:
+    names = {"https": "HTTPS_PROXY", "http": "HTTP_PROXY", "no": "NO_PROXY"}
+    found = {key: environment.first(name.lower(), name) for key, name in names.items()}
+    return {key: value for key, value in found.items() if value}
+
+
+def _provider(environment: Environment, name: str, entry: config.Table) -> ProviderSettings:
+    kind = entry.get("kind", "openai")
+    variable = next((one for one in entry.get("base_url_env", ()) if environment.text(one, "")), "")
+    if variable:
+        base_url = environment.url(variable, None, schemes=WEB)
+    else:
+        label = f"providers.{name}.base_url"
+        base_url = Environment({label: entry.get("base_url", "")}).url(label, None, schemes=WEB)
+    return ProviderSettings(
+        name=name,
+        kind=kind,
+        base_url=base_url.rstrip("/"),
+        key=environment.first(*entry.get("api_key_env", ())),
+        limit_field=entry.get("limit_field", "max_tokens"),
+        fallbacks=tuple(entry.get("fallbacks", ())),
+    )
+
+
+def _model(model_id: str, entry: config.Table) -> ModelSettings:
+    return ModelSettings(
+        id=model_id,
+        provider=entry.get("provider", ""),
+        name=entry.get("name") or model_id,
+        context_tokens=entry.get("context_tokens", 0),
+        takes_temperature=entry.get("takes_temperature", True),
+    )
+
+
+def _persona(name: str, entry: config.Table) -> Persona:
+    temperature = entry.get("temperature", 1.0)
+    if not 0 <= temperature <= 2:
+        raise SettingError(f"personas.{name}.temperature must be a number from 0 to 2, not {temperature:g}")
+    return Persona(
+        system_prompt=entry.get("system_prompt", "").strip(),
+        temperature=temperature,
+        max_output_tokens=entry.get("max_output_tokens", 0),
+        route=entry.get("route", ""),
+    )
+
+
+def _check(settings: Settings) -> None:
+    """Names must lead somewhere: a typing mistake in a route would otherwise show at the worst moment."""
+    for model in settings.models.values():
+        if model.provider not in settings.providers:
+            raise SettingError(f"models.{model.id}.provider names no provider: {model.provider!r}")
+    lists = {f"routes.{name}": models for name, models in settings.routes.items()}
+    lists |= {f"providers.{one.name}.fallbacks": one.fallbacks for one in settings.providers.values()}
+    for place, models in lists.items():
+        for model_id in models:
+            if model_id not in settings.models:
+                raise SettingError(f"{place} names no model of [models]: {model_id!r}")
+    known = settings.routes.keys() | settings.models.keys()
+    if settings.default_route not in known:
+        raise SettingError(f"worker.default_route names no route and no model: {settings.default_route!r}")
+    if "default" not in settings.personas:
+        raise SettingError("personas.default must be there: it answers for every chat without a persona")
+    for name, persona in settings.personas.items():
+        if persona.route and persona.route not in known:
+            raise SettingError(f"personas.{name}.route names no route and no model: {persona.route!r}")

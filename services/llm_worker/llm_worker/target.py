@@ -1,0 +1,82 @@
+"""A target: one model of one provider, with its breaker and, after a 429, its time of rest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llm_worker.breaker import Breaker, Permit
+from llm_worker.outcome import Outcome, ProviderError
+from llm_worker.provider import Provider
+from llm_worker.settings import BreakerSettings, ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """How a target stands now."""
+
+    breaker: Breaker
+    last_failure_at_s: float | None
+    """By the wall clock."""
+    cooling_until_s: float | None
+    """By the wall clock; None: it is not cooling down."""
+
+
+class Target:
+    """`clock` gives seconds that never go back, `wall_clock` seconds since 1970."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        model: ModelSettings,
+        settings: BreakerSettings,
+        *,
+        configured: bool,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        self.configured = configured
+        self.breaker = Breaker(
+            failure_threshold=settings.failure_threshold, reset_timeout_s=settings.reset_timeout_s, clock=clock
+        )
+        self._settings = settings
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._cooling_until = 0.0
+        self._last_failure_at: float | None = None
+
+    def admit(self) -> Permit | None:
+        """A permit for one call, or None: it is to be left alone now. Whoever takes one must `record`, or drop it."""
+        if self._cooling_until > self._clock():
+            return None
+        return self.breaker.admit()
+
+    def wait_s(self) -> float:
+        """When a call may be made at the earliest; a guess while a probe is under way."""
+        return max(self._cooling_until - self._clock(), self.breaker.wait_s(), 0.0)
+
+    def record(self, permit: Permit, error: ProviderError | None) -> None:
+        """How the call ended; None: whole."""
+        if error is None:
+            permit.succeed()
+            return
+        if error.rule.counts:
+            self._last_failure_at = self._wall_clock()
+            permit.fail()
+        else:
+            permit.drop()
+        if error.outcome is Outcome.RATE_LIMITED:
+            asked = self._settings.cooldown_s if error.retry_after_s is None else error.retry_after_s
+            self._cool_down(asked)
+        elif error.outcome is Outcome.KEY_REFUSED:
+            self._cool_down(self._settings.refused_key_cooldown_s)
+
+    def status(self) -> TargetStatus:
+        """For people."""
+        left_s = self._cooling_until - self._clock()
+        until = self._wall_clock() + left_s if left_s > 0 else None
+        return TargetStatus(self.breaker, self._last_failure_at, until)
+
+    def _cool_down(self, seconds: float) -> None:
+        until = self._clock() + min(seconds, self._settings.max_cooldown_s)
+        self._cooling_until = max(self._cooling_until, until)

@@ -1,0 +1,247 @@
+"""The conformance suite of the provider port: every adapter, over real HTTP, against the simulator's wire."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+
+import httpx2
+import pytest
+from chat.messages import FinishReason, Role
+from llm_worker.main import find_kinds
+from llm_worker.outcome import Outcome, ProviderError
+from llm_worker.pacer import Pacer
+from llm_worker.provider import Line, Piece, Provider, ProviderRequest
+from llm_worker.settings import ProviderSettings
+from llm_worker.transport import open_http_client
+from simulator.process import Simulator
+from simulator.record import fingerprint
+
+from .harness import directive
+
+ADAPTERS = {"anthropic": "anthropic", "openai": "openai", "grok": "grok", "together": "openai"}
+"""A provider's name, and the adapter that speaks to it."""
+
+
+@dataclass
+class Speaker:
+    """One adapter, and what it is told of its provider."""
+
+    provider: Provider
+    settings: ProviderSettings
+    http_client: httpx2.AsyncClient
+    pacer: Pacer
+
+    def again(self, **changes: str) -> Provider:
+        """The same adapter with other settings."""
+        settings = replace(self.settings, **changes)
+        return find_kinds()[settings.kind](settings, self.http_client)
+
+
+@asynccontextmanager
+async def open_speaker(sim: Simulator, name: str) -> AsyncIterator[Speaker]:
+    pacer = Pacer()
+    base_url = sim.anthropic_url if name == "anthropic" else sim.openai_url(name)
+    settings = ProviderSettings(name, ADAPTERS[name], base_url, "sk-platform", "max_tokens", ())
+    async with open_http_client(pacer=pacer, connect_timeout_s=2) as http_client:
+        yield Speaker(find_kinds()[settings.kind](settings, http_client), settings, http_client, pacer)
+    assert pacer.streams == 0, "a body was not closed"
+
+
+@pytest.fixture(params=list(ADAPTERS))
+async def speaker(sim: Simulator, request: pytest.FixtureRequest) -> AsyncIterator[Speaker]:
+    async with open_speaker(sim, request.param) as speaker:
+        yield speaker
+
+
+def request(plan: object = None, **changes: object) -> ProviderRequest:
+    text = "hello" if plan is None else directive(plan)
+    made = ProviderRequest("some-model", (Line(Role.USER, text),), "Be kind.", None, 64)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+async def listen(provider: Provider, asked: ProviderRequest, key: str | None = None) -> list[Piece]:
+    async with aclosing(provider.stream(asked, key)) as pieces:
+        return [piece async for piece in pieces]
+
+
+async def break_off(provider: Provider, asked: ProviderRequest) -> tuple[str, ProviderError]:
+    """The text before a stream's failure, and the failure."""
+    texts: list[str] = []
+    with pytest.raises(ProviderError) as caught:
+        async with aclosing(provider.stream(asked)) as pieces:
+            async for piece in pieces:
+                texts.append(piece.text)  # noqa: PERF401  (what came before the failure is what is asked)
+    return "".join(texts), caught.value
+
+
+def text_of(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+async def test_a_whole_answer_says_its_text_model_counts_and_why_it_ended(speaker: Speaker) -> None:
+    plan = {"text": "Grüße, 世界 🌍!", "delta_chars": 1, "usage": {"input_tokens": 11, "output_tokens": 7}}
+    pieces = await listen(speaker.provider, request(plan))
+    *before, last = pieces
+    assert text_of(pieces) == "Grüße, 世界 🌍!"
+    assert all(piece.finish_reason is FinishReason.UNKNOWN and piece.usage is None for piece in before)
+    assert last.finish_reason is FinishReason.STOP
+    assert last.model == "some-model"
+    assert last.usage is not None
+    assert (last.usage.input_tokens, last.usage.output_tokens, last.usage.estimated) == (11, 7, False)
+
+
+async def test_what_is_asked_arrives_in_the_providers_words(sim: Simulator, speaker: Speaker) -> None:
+    lines = (Line(Role.USER, "one"), Line(Role.ASSISTANT, "two"), Line(Role.USER, "three"))
+    await listen(speaker.provider, request(lines=lines, temperature=0.25, stop=("END",), max_output_tokens=77))
+    asked = sim.wait_for_request(speaker.provider.name, outcome="completed")
+    said = [(message["role"], message["content"]) for message in asked.messages]
+    parameters = asked.parameters
+    if speaker.settings.kind == "anthropic":
+        assert said == [("user", "one"), ("assistant", "two"), ("user", "three")]
+        assert (parameters["system"], parameters["stop_sequences"]) == ("Be kind.", ["END"])
+        assert "temperature" not in parameters
+    else:
+        assert said == [("system", "Be kind."), ("user", "one"), ("assistant", "two"), ("user", "three")]
+        assert (parameters["stop"], parameters["temperature"]) == (["END"], 0.25)
+    assert parameters["max_tokens"] == 77
+    assert asked.stream
+    assert asked.key_fingerprint == fingerprint("sk-platform")
+
+
+async def test_the_limit_goes_in_the_field_that_is_configured(sim: Simulator) -> None:
+    async with open_speaker(sim, "openai") as speaker:
+        await listen(speaker.again(limit_field="max_completion_tokens"), request())
+    assert sim.requests("openai")[0].parameters["max_completion_tokens"] == 64
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("stop", FinishReason.STOP),
+        ("length", FinishReason.LENGTH),
+        ("content_filter", FinishReason.CONTENT_FILTER),
+        ("tool_calls", FinishReason.TOOL_CALLS),
+        ("something_new", FinishReason.STOP),
+    ],
+)
+async def test_finish_reasons_are_translated(speaker: Speaker, said: str, meant: FinishReason) -> None:
+    pieces = await listen(speaker.provider, request({"text": "hi", "finish_reason": said}))
+    assert pieces[-1].finish_reason is meant
+
+
+@pytest.mark.parametrize(
+    ("plan", "outcome"),
+    [
+        ({"status": 500}, Outcome.OVERLOADED),
+        ({"status": 502}, Outcome.OVERLOADED),
+        ({"status": 503}, Outcome.OVERLOADED),
+        ({"status": 504}, Outcome.OVERLOADED),
+        ({"status": 529}, Outcome.OVERLOADED),
+        ({"status": 408}, Outcome.OVERLOADED),
+        ({"status": 429}, Outcome.RATE_LIMITED),
+        ({"status": 401}, Outcome.KEY_REFUSED),
+        ({"status": 402}, Outcome.KEY_REFUSED),
+        ({"status": 403}, Outcome.KEY_REFUSED),
+        ({"status": 404}, Outcome.MODEL_UNKNOWN),
+        ({"status": 413}, Outcome.CONTEXT_TOO_LONG),
+        ({"code": "insufficient_quota"}, Outcome.KEY_REFUSED),
+        ({"code": "model_not_found"}, Outcome.MODEL_UNKNOWN),
+        ({"code": "content_policy"}, Outcome.CONTENT_REFUSED),
+        ({"reset_before_headers": True}, Outcome.UNREACHABLE),
+    ],
+)
+async def test_an_error_before_the_answer_is_told_by_its_status_or_code(
+    speaker: Speaker, plan: dict[str, object], outcome: Outcome
+) -> None:
+    text, error = await break_off(speaker.provider, request(plan))
+    assert (text, error.outcome) == ("", outcome)
+
+
+async def test_a_conversation_that_is_too_long_is_told_where_the_wire_has_a_code_for_it(speaker: Speaker) -> None:
+    _, error = await break_off(speaker.provider, request({"code": "context_length_exceeded"}))
+    # Anthropic's 400 has none: it is the provider's refusal, whatever it is about.
+    told = Outcome.CONTENT_REFUSED if speaker.settings.kind == "anthropic" else Outcome.CONTEXT_TOO_LONG
+    assert error.outcome is told
+    assert not error.rule.next
+
+
+async def test_retry_after_is_handed_on(speaker: Speaker) -> None:
+    _, error = await break_off(speaker.provider, request({"status": 429, "retry_after": 7}))
+    assert (error.outcome, error.retry_after_s) == (Outcome.RATE_LIMITED, 7.0)
+
+
+async def test_a_provider_that_is_not_there_is_unreachable(speaker: Speaker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    _, error = await break_off(speaker.again(base_url=f"http://127.0.0.1:{port}"), request())
+    assert error.outcome is Outcome.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    "fault", [{"cut_after": 3}, {"reset_after": 3}, {"error_after": 3}, {"no_finish": True, "deltas": 3}]
+)
+async def test_an_answer_that_breaks_off_gives_its_text_and_raises(speaker: Speaker, fault: dict[str, object]) -> None:
+    plan = {"deltas": 9, "delta_chars": 4, **fault}
+    text, error = await break_off(speaker.provider, request(plan))
+    assert len(text) == 12
+    assert error.rule.counts
+    assert error.rule.code.name == "PROVIDER_UNAVAILABLE"
+
+
+async def test_a_malformed_event_loses_its_text_and_nothing_else(speaker: Speaker) -> None:
+    pieces = await listen(speaker.provider, request({"text": "one two three", "malformed_at": 2}))
+    assert text_of(pieces) == "one three"
+    assert pieces[-1].finish_reason is FinishReason.STOP
+
+
+async def test_an_answer_whose_end_is_never_sent_is_whole_at_its_finish_reason(speaker: Speaker) -> None:
+    async with asyncio.timeout(10):  # the simulator would hold the connection for ever
+        pieces = await listen(speaker.provider, request({"text": "one two", "no_done": True}))
+    assert text_of(pieces) == "one two"
+    assert pieces[-1].finish_reason is FinishReason.STOP
+    assert pieces[-1].usage is not None
+
+
+async def test_keep_alives_are_no_pieces(speaker: Speaker) -> None:
+    plan = {"text": "one two", "stall_after": 1, "stall_ms": 200, "pings_while_stalled": True}
+    pieces = await listen(speaker.provider, request(plan))
+    assert [piece.text for piece in pieces if piece.text] == ["one ", "two"]
+
+
+async def test_reasoning_is_no_part_of_the_answer(speaker: Speaker) -> None:
+    pieces = await listen(speaker.provider, request({"text": "forty-two", "reasoning": "let me think"}))
+    assert text_of(pieces) == "forty-two"
+
+
+async def test_closing_the_stream_ends_the_providers_call(sim: Simulator, speaker: Speaker) -> None:
+    async with aclosing(speaker.provider.stream(request({"deltas": 100_000}))) as pieces:
+        await anext(pieces)
+    await sim.await_request(speaker.provider.name, outcome="client_closed")
+
+
+async def test_cancelling_the_task_ends_the_providers_call(sim: Simulator, speaker: Speaker) -> None:
+    asking = asyncio.create_task(listen(speaker.provider, request({"deltas": 100_000})))
+    await sim.await_request(speaker.provider.name, outcome="open", least_deltas=3)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await sim.await_request(speaker.provider.name, outcome="client_closed")
+
+
+async def test_a_call_may_bring_its_own_key_and_the_next_has_the_platforms_again(
+    sim: Simulator, speaker: Speaker
+) -> None:
+    await listen(speaker.provider, request(), "sk-of-a-user")
+    await listen(speaker.provider, request())
+    used = [asked.key_fingerprint for asked in sim.requests(speaker.provider.name)]
+    assert used == [fingerprint("sk-of-a-user"), fingerprint("sk-platform")]
+
+
+async def test_many_answers_at_once_stay_apart_and_are_read_in_fewer_pieces_than_events(speaker: Speaker) -> None:
+    plans = [{"text": f"<{n}>" * 60, "deltas": 60, "interval_ms": 2} for n in range(60)]
+    answers = await asyncio.gather(*(listen(speaker.provider, request(plan)) for plan in plans))
+    assert [text_of(pieces) for pieces in answers] == [plan["text"] for plan in plans]
+    # Paced: a read takes several of the events that came meanwhile.
+    assert sum(len(pieces) for pieces in answers) < 60 * 60 / 2
