@@ -1,0 +1,156 @@
+"""The dialect port: what one public chat API tells the core about itself.
+
+A dialect is a module of `gateway.dialects` with a function `dialect(services: Services) -> Dialect`; the scan in
+`registry.py` finds it. It reads frames, writes events and shapes errors; it calls ports only and does no I/O of its
+own. The core knows nothing of what it serves: positions, resume, merging, limits and closing are the core's.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from chat.errors import Failure
+from chat.events import Event
+from chat.messages import Message
+from fastapi import APIRouter
+
+from gateway.auth import Doorkeeper
+from gateway.frame import Frame
+from gateway.ports import Models, Sessions, Turns
+
+
+class Renderer(Protocol):
+    """Turns a chat's events into a dialect's frames. Shared by all readers of a chat and variant that are in step.
+
+    A pure function of what the answer's text is so far, whatever the chunking: two renderers at one position go on
+    alike. Idle, it should hold next to nothing.
+    """
+
+    def render(self, event: Event) -> Sequence[Frame]:
+        """The frames that one more event gives; often one, sometimes none."""
+        ...
+
+    def resume(self, text_before: str) -> None:
+        """Called at most once, before any event of the answer under way: its reader has seen this much of it."""
+        ...
+
+    def snapshot(self, messages: Sequence[Message]) -> Sequence[Frame]:
+        """Called first, if at all: the frames for a reader that knows nothing of these messages."""
+        ...
+
+    def resync(self, messages: Sequence[Message]) -> Sequence[Frame]:
+        """Events were lost and this is how the chat stands now: the frames that bring a reader who has seen all
+        that was rendered so far, and can't be told to forget it, to the right end. The last call: a new renderer goes
+        on from `snapshot(messages)`.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """The client says something in a chat. `key` makes it repeatable; empty: the connection's own, if it has one."""
+
+    chat_id: str
+    content: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The client stops an answer; empty turn: the one that runs or is due."""
+
+    chat_id: str
+    turn_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The dialect answers the client by itself."""
+
+    frames: tuple[Frame, ...]
+
+
+Command: TypeAlias = Say | Stop | Reply
+
+
+class Handshake(Protocol):
+    """A client's request for a WebSocket."""
+
+    path: Mapping[str, str]
+    """The values of the path's variables, decoded."""
+    query: Mapping[str, str]
+    """The query's parameters, decoded; the last of a name."""
+
+    def header(self, name: str) -> str | None:
+        """A header by its name in lower case."""
+        ...
+
+    def cookie(self, name: str) -> str | None:
+        """A cookie's value. Who lets in by it checks the `origin` header too."""
+        ...
+
+
+@dataclass(slots=True)
+class Visit:
+    """One client's stay on a WebSocket, as its dialect let it in; a dialect may extend it with what it remembers."""
+
+    user_id: str
+    """Who speaks; the sender of what is said."""
+    chat_id: str = ""
+    """The chat that is shown from the start; empty: none yet, a Say's chat is shown from then on."""
+    variant: Hashable = None
+    """What the client asked for that changes how events are rendered."""
+    greeting: tuple[Frame, ...] = ()
+    """Sent before anything else."""
+
+
+class Socket(Protocol):
+    """One WebSocket endpoint of a dialect."""
+
+    path: str
+    """As Starlette writes paths: `/ws/faye/{unique_token}`."""
+
+    async def admit(self, handshake: Handshake) -> Visit:
+        """Lets a client in. Raises: SwitchboardError; it is shown to the client and closes the connection."""
+        ...
+
+    async def read(self, text: str, visit: Visit) -> Command:
+        """What a client's message asks for. Raises: SwitchboardError; it is shown and the connection stays."""
+        ...
+
+    def renderer(self, variant: Hashable) -> Renderer:
+        """A renderer in the state of who knows nothing."""
+        ...
+
+    def merge(self, frames: Sequence[Frame]) -> Frame:
+        """One frame for two or more of the same run, in order."""
+        ...
+
+    def failure(self, failure: Failure) -> Frame:
+        """The error frame."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One public API: its HTTP routes and its WebSockets."""
+
+    name: str
+    router: APIRouter
+    sockets: tuple[Socket, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a dialect is given to work with."""
+
+    sessions: Sessions
+    models: Models
+    turns: Turns
+    doorkeeper: Doorkeeper
+    public_url: str
+    """Empty: taken from the request."""
+    new_id: Callable[[], str]
+    """A fresh id, a UUID."""
+    now_s: Callable[[], float]
+    """Seconds since 1970."""

@@ -1,0 +1,261 @@
+"""HTTP: the FastAPI application of all dialects' routes, health and the welcome; statuses for our failures.
+
+What a dialect's errors look like is the dialect's (`dialect_route`); everything else answers `{"detail": ...}`.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+from chat.errors import ErrorCode, SwitchboardError
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from gateway.dialect import Dialect
+from gateway.ports import Sessions
+
+_STATUS = {
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.PERMISSION_DENIED: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.QUEUE_FULL: 429,
+    ErrorCode.OVERLOADED: 503,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.DEADLINE_EXCEEDED: 504,
+    ErrorCode.PROVIDER_UNAVAILABLE: 503,
+    ErrorCode.PROVIDER_REFUSED: 400,
+    ErrorCode.NO_API_KEY: 400,
+    ErrorCode.API_KEY_REFUSED: 400,
+    ErrorCode.CONTEXT_TOO_LONG: 400,
+}
+_THROWN_AWAY = 4
+"""Times the limit that is read of a body too large, before its sender is cut off."""
+_Result = TypeVar("_Result")
+_WELCOME = {"message": "Welcome to Switchboard.", "docs": "/docs", "health": "/health"}
+
+Guard = Callable[[Request], object]
+"""Lets a request in, or raises SwitchboardError; what it returns is found as `request.state.caller`."""
+Shape = Callable[[SwitchboardError | RequestValidationError], Response]
+"""A failure in a dialect's form."""
+
+
+def status_of(code: ErrorCode) -> int:
+    """The HTTP status of a failure."""
+    return _STATUS.get(code, 500)
+
+
+def headers_of(error: SwitchboardError) -> dict[str, str]:
+    """The headers that go with a failure: how to authenticate, when to try again."""
+    headers: dict[str, str] = {}
+    if error.code is ErrorCode.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.failure.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(error.failure.retry_after_s))
+    return headers
+
+
+def detail(error: SwitchboardError | RequestValidationError) -> Response:
+    """A failure as FastAPI writes its own: `{"detail": ...}`. The plain Shape."""
+    if isinstance(error, RequestValidationError):
+        # Without `input`: what a client sent by mistake, a credential say, is not repeated.
+        errors = [{key: entry[key] for key in ("type", "loc", "msg")} for entry in error.errors()]
+        return JSONResponse({"detail": errors}, 422)
+    return JSONResponse({"detail": error.failure.message}, status_of(error.code), headers_of(error))
+
+
+def dialect_route(shape: Shape, guard: Guard | None = None) -> type[APIRoute]:
+    """A route class for a dialect's APIRouter: `guard` before anything is read, every failure in `shape`."""
+
+    class DialectRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def shaped(request: Request) -> Response:
+                try:
+                    if guard is not None:
+                        request.state.caller = guard(request)
+                    return await handle(request)
+                except (SwitchboardError, RequestValidationError) as error:
+                    return shape(error)
+
+            return shaped
+
+    return DialectRoute
+
+
+async def event_stream(request: Request, events: AsyncGenerator[bytes, None]) -> Response:
+    """Server-sent events. Waits for the first, so that a failure before it still has a status of its own.
+
+    When the client goes away, the iterator is closed. Raises: what the iterator raises before its first event.
+    """
+    first = await while_connected(request, _first(events))
+
+    async def all_events() -> AsyncIterator[bytes]:
+        async with aclosing(events):
+            yield first
+            async for event in events:
+                yield event
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(all_events(), media_type="text/event-stream", headers=headers)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `work`, which is cancelled when the client goes away. Raises: what `work` raises."""
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(_caught(work))
+        leaving = tasks.create_task(_disconnected(request))
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+        leaving.cancel()
+    if working.cancelled():
+        raise SwitchboardError(ErrorCode.CANCELLED, "The client has gone away.")
+    result = working.result()
+    if isinstance(result, SwitchboardError):
+        raise result
+    return result
+
+
+async def _first(events: AsyncIterator[bytes]) -> bytes:
+    return await anext(events, b"")
+
+
+async def _caught(work: Coroutine[Any, Any, _Result]) -> _Result | SwitchboardError:
+    try:
+        return await work
+    except SwitchboardError as error:
+        return error
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def websocket_origin(request: Request, public_url: str) -> str:
+    """`ws://host` or `wss://host` as the client should use it, from PUBLIC_URL or from how it reached us."""
+    base = public_url or f"{request.url.scheme}://{request.url.netloc}"
+    return "ws" + base.removeprefix("http")
+
+
+class Readiness(Protocol):
+    """Whether this process takes traffic."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is on its way out."""
+        ...
+
+
+def http_application(
+    dialects: Sequence[Dialect],
+    *,
+    sessions: Sessions,
+    readiness: Readiness,
+    cors_origins: Sequence[str],
+    body_bytes: int,
+    forwarded_allow_ips: str,
+) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    """The ASGI application for HTTP."""
+    app = FastAPI(title="Switchboard", summary="One chat backend, several public chat APIs.")
+    app.include_router(_health(sessions, readiness))
+    for dialect in dialects:
+        app.include_router(dialect.router)
+    app.add_exception_handler(SwitchboardError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
+        )
+    limited = _BodyLimit(app, body_bytes)
+    return ProxyHeadersMiddleware(limited, trusted_hosts=forwarded_allow_ips)
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    if isinstance(error, SwitchboardError | RequestValidationError):
+        return detail(error)
+    raise error
+
+
+def _health(sessions: Sessions, readiness: Readiness) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/")
+    async def welcome() -> Mapping[str, str]:
+        """Says hello."""
+        return _WELCOME
+
+    @router.get("/health", responses={503: {"description": "Redis or the session service can't be reached"}})
+    async def health() -> Response:
+        """Whether chats can be served, Redis included."""
+        try:
+            connected = await sessions.check_store()
+        except SwitchboardError:
+            connected = False
+        if connected:
+            return JSONResponse({"status": "healthy", "redis": "connected"})
+        return JSONResponse({"status": "unhealthy", "redis": "disconnected"}, 503)
+
+    @router.get("/livez")
+    async def live() -> Mapping[str, str]:
+        """Whether this process runs."""
+        return {"status": "alive"}
+
+    @router.get("/readyz", responses={503: {"description": "Draining, or the session service can't be reached"}})
+    async def ready() -> Response:
+        """Whether this process takes new clients."""
+        if readiness.draining:
+            return JSONResponse({"status": "draining"}, 503)
+        try:
+            await sessions.check_store()
+        except SwitchboardError:
+            return JSONResponse({"status": "session service unreachable"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    return router
+
+
+class _BodyLimit:
+    """Refuses bodies over a size before they are read: FastAPI would take one of any size into memory."""
+
+    def __init__(self, app: Callable[[Any, Any, Any], Awaitable[None]], limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        error = SwitchboardError(ErrorCode.TOO_LARGE, f"The body is too large: at most {self._limit:,} bytes.")
+        read = 0
+
+        async def limited() -> Any:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit:
+                raise error
+            return message
+
+        if int(length) <= self._limit:
+            await self._app(scope, limited, send)
+            return
+        # Read and thrown away, within reason: a client that is still sending would see a reset instead of the answer.
+        while read < _THROWN_AWAY * self._limit:
+            message = await receive()
+            read += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        await detail(error)(scope, receive, send)

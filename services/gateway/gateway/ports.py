@@ -1,0 +1,246 @@
+"""What the gateway needs of the other services, in the kernel's words. `clients/` hold the adapters, over gRPC.
+
+Every method may raise SwitchboardError: UNAVAILABLE when the service or Redis can't be reached, DEADLINE_EXCEEDED when
+it did not answer in time; other codes are named below. What each call does is said in full in the protos.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol, TypeAlias
+
+from chat.events import Event
+from chat.messages import Answer, Chat, Message, Role
+from chat.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class DialectSession:
+    """A name that stands for a chat for a while."""
+
+    dialect: str
+    name: str
+    chat_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A message on its way into a chat. With a `key`, sending it again appends nothing."""
+
+    chat_id: str
+    content: str
+    sender_id: str
+    key: str = ""
+
+
+class TurnState(IntEnum):
+    """Where a turn stands."""
+
+    NONE = 0
+    QUEUED = 1
+    DUE = 2
+    RUNNING = 3
+    COMPLETED = 4
+    FAILED = 5
+    CANCELLED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A message that was appended, and the turn that answers it; `repeated`: an earlier send had appended it."""
+
+    message: Message
+    turn_id: str
+    answer_id: str
+    position: Position
+    state: TurnState
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """What brings a reader to `position`: either `messages`, a snapshot for who must start anew, or `events`.
+
+    `events` may end before the log does. `text_before` is the text that the answer under way had before the first of
+    them; without events it is not known.
+    """
+
+    position: Position
+    events: tuple[Event | None, ...] = ()
+    messages: tuple[Message, ...] | None = None
+    text_before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEvents:
+    """Events of one chat in order, the first at `offset` of `epoch`; an empty epoch: they have no position.
+
+    None stands for an event of a kind that this version does not know: its position counts.
+    """
+
+    chat_id: str
+    epoch: str
+    offset: int
+    events: Sequence[Event | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The chat is followed: every event after the position will come."""
+
+    chat_id: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The chat is followed no longer. `gone`: there is no such chat any more; else read the log and follow it again."""
+
+    chat_id: str
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """What came over the change stream at once; to be taken in the order of the fields."""
+
+    followed: Sequence[Followed] = ()
+    events: Sequence[ChatEvents] = ()
+    lost: Sequence[Lost] = ()
+
+
+class ChangeStream(Protocol):
+    """One process's view of changing chats. It may break at any time; what was missed is read from the log."""
+
+    async def follow(self, add: Sequence[str], remove: Sequence[str]) -> None:
+        """Follows more chats and others no longer. Each added one is answered by Followed or Lost."""
+        ...
+
+    async def next(self) -> ChangeBatch:
+        """The next batch. Raises: SwitchboardError when the stream has broken."""
+        ...
+
+    def close(self) -> None:
+        """Ends the stream."""
+        ...
+
+
+class Sessions(Protocol):
+    """Chats, their logs and their turns: the session service."""
+
+    async def open_session(self, dialect: str, name: str, chat: Chat) -> tuple[DialectSession, bool]:
+        """Opens the session of that name, or returns the open one; whether it was made. `chat` is used if it was."""
+        ...
+
+    async def get_session(self, dialect: str, name: str) -> DialectSession:
+        """The open session of that name, its time extended. Raises: NOT_FOUND."""
+        ...
+
+    async def close_session(self, dialect: str, name: str) -> None:
+        """Ends a session and deletes its chat; its readers see ChatDeleted. Raises: NOT_FOUND."""
+        ...
+
+    async def list_messages(self, chat_id: str, *, limit: int, offset: int = 0) -> tuple[Message, ...]:
+        """The `limit` (1 to 1,000) messages before the last `offset` ones, oldest first. Raises: NOT_FOUND."""
+        ...
+
+    async def begin_turn(self, utterance: Utterance) -> Begun:
+        """Appends a message and makes its turn due. Raises: NOT_FOUND, QUEUE_FULL (nothing was stored)."""
+        ...
+
+    async def cancel_turn(self, chat_id: str, *, turn_id: str = "", cancelled_by: str = "") -> tuple[str, ...]:
+        """Stops the turn, or the one that runs or is due; the ids of those that it ended. Raises: NOT_FOUND."""
+        ...
+
+    async def read_log(self, chat_id: str, after: Position | None, *, snapshot_messages: int) -> LogPage:
+        """What a reader at `after` needs; a snapshot has at most so many messages. Raises: NOT_FOUND."""
+        ...
+
+    async def open_stream(self) -> ChangeStream:
+        """A new change stream that follows nothing yet."""
+        ...
+
+    async def check_store(self) -> bool:
+        """Whether Redis answers. Raises when the service itself can't be reached."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One message of a conversation given to `generate`."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """What `generate` is asked; empty, zero or None: the route's default."""
+
+    model: str
+    messages: tuple[Prompt, ...]
+    temperature: float | None = None
+    max_output_tokens: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A target has begun to answer."""
+
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text to add to the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is whole."""
+
+    answer: Answer
+
+
+Piece: TypeAlias = Started | Text | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can be asked for, and the provider of its first target."""
+
+    id: str
+    provider: str
+
+
+class Models(Protocol):
+    """Answers without a chat, and the fast way to have a turn answered: the LLM worker."""
+
+    def generate(self, request: GenerateRequest, *, user_id: str) -> AsyncIterator[Piece]:
+        """Streams one answer; closing the iterator ends the provider's call. It ends with Finished, or raises.
+
+        Raises: NOT_FOUND (the model), PROVIDER_UNAVAILABLE, PROVIDER_REFUSED, NO_API_KEY, CONTEXT_TOO_LONG,
+        RATE_LIMITED, OVERLOADED, INVALID_ARGUMENT. After text has come, what came is then not the whole answer.
+        """
+        ...
+
+    async def start_turn(self, chat_id: str, turn_id: str) -> bool:
+        """Has a due turn answered by a worker at once; whether it was claimed now."""
+        ...
+
+    async def list_models(self) -> tuple[Model, ...]:
+        """The models that can be asked for."""
+        ...
+
+
+class Turns(Protocol):
+    """How a message becomes a turn; see `turn.py`."""
+
+    async def begin(self, utterance: Utterance) -> Begun:
+        """Appends the message and has it answered. Raises as Sessions.begin_turn."""
+        ...

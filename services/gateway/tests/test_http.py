@@ -1,0 +1,185 @@
+"""HTTP as clients and probes see it, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import uuid
+
+import pytest
+from launcher.stack import Stack
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from .client import http
+from .conftest import NOBODY, System
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+START = "/faye/chat/start_session"
+
+
+async def test_the_service_welcomes_and_is_alive_ready_and_healthy(system: System) -> None:
+    url = system.urls[0]
+    assert (await http("GET", f"{url}/")).status == 200
+    assert (await http("GET", f"{url}/livez")).status == 200
+    assert (await http("GET", f"{url}/readyz")).status == 200
+    health = await http("GET", f"{url}/health")
+    assert (health.status, health.body) == (200, {"status": "healthy", "redis": "connected"})
+
+
+async def test_every_route_is_in_the_openapi_document(system: System) -> None:
+    document = await http("GET", f"{system.urls[0]}/openapi.json")
+    paths = {"/faye/chat/start_session", "/faye/chat/end_session", "/faye/chat/stop", "/v1/chat/completions", "/health"}
+    assert paths <= set(document.body["paths"])
+
+
+async def test_a_session_is_started_in_the_documents_words(system: System) -> None:
+    token = f"token-{uuid.uuid4()}"
+    url = system.urls[0]
+    started = await http("POST", url + START, {"unique_token": token, "extra": 1}, key=system.key)
+    assert started.status == 200
+    key = started.body.pop("session_key")
+    assert key.startswith(f"unique_token:{token}:")
+    assert uuid.UUID(key.rpartition(":")[2])
+    assert started.body == {
+        "unique_token": token,
+        "status": "Session started successfully",
+        "conversation_history": [],
+        "websocket_url": f"{url.replace('http', 'ws')}/ws/faye/{token}",
+    }
+
+
+async def test_a_session_that_is_open_comes_back_with_its_history_as_it_was_shown(system: System) -> None:
+    token = f"token-{uuid.uuid4()}"
+    first = await http("POST", system.urls[0] + START, {"unique_token": token}, key=system.key)
+    async with connect(first.body["websocket_url"]) as client:
+        await client.send("Is **tofu** <healthy>?")
+        turn = await system.worker.claim(await system.worker.chat_of("faye", token))
+        await turn.say("Yes, **tofu** is")
+        again = await http("POST", system.urls[1] + START, {"unique_token": token}, key=system.key)
+        question = {"role": "user", "content": "Is **tofu** <healthy>?"}
+        assert again.body["conversation_history"] == [question]
+        await turn.complete()
+        again = await http("POST", system.urls[1] + START, {"unique_token": token}, key=system.key)
+    answer = {"role": "assistant", "content": "<p>Yes, <strong>tofu</strong> is</p>"}
+    assert again.body["conversation_history"] == [question, answer]
+    assert again.body["session_key"] == first.body["session_key"]
+
+
+async def test_a_session_that_was_ended_is_another_when_it_is_started_again(system: System) -> None:
+    token, url = f"token-{uuid.uuid4()}", system.urls[0]
+    first = await http("POST", url + START, {"unique_token": token}, key=system.key)
+    ended = await http("POST", f"{url}/faye/chat/end_session", {"unique_token": token}, key=system.key)
+    assert (ended.status, ended.body) == (200, {"message": "Session ended successfully"})
+    for path in ("end_session", "stop"):
+        assert (await http("POST", f"{url}/faye/chat/{path}", {"unique_token": token}, key=system.key)).status == 404
+    second = await http("POST", url + START, {"unique_token": token}, key=system.key)
+    assert second.body["session_key"] != first.body["session_key"]
+
+
+@pytest.mark.parametrize("token", ["x" * 200, "mañana \N{SNOWMAN}", "a?b#c&d=e%20", "..", "a.b:c"])
+async def test_the_websocket_url_leads_to_the_session_whatever_the_token(system: System, token: str) -> None:
+    started = await http("POST", system.urls[0] + START, {"unique_token": token}, key=system.key)
+    assert started.status == 200
+    async with connect(started.body["websocket_url"]) as client:
+        await client.send("")
+        assert '"error"' in str(await client.recv())
+    await http("POST", f"{system.urls[0]}/faye/chat/end_session", {"unique_token": token}, key=system.key)
+
+
+async def test_behind_a_proxy_the_websocket_url_is_what_its_client_can_reach(system: System) -> None:
+    body = {"unique_token": "proxied"}
+    headers = {"X-Forwarded-Proto": "https", "Host": "chat.example"}
+    started = await http("POST", system.urls[0] + START, body, key=system.key, headers=headers)
+    assert started.body["websocket_url"] == "wss://chat.example/ws/faye/proxied"
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "Bearer"])
+@pytest.mark.parametrize("path", ["start_session", "end_session", "stop"])
+async def test_without_a_good_key_there_is_nothing_but_401(system: System, path: str, key: str) -> None:
+    refused = await http("POST", f"{system.urls[0]}/faye/chat/{path}", b"not json", key=key)
+    assert refused.status == 401
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert isinstance(refused.body["detail"], str)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        {},
+        {"unique_token": ""},
+        {"unique_token": 7},
+        {"unique_token": "a/b"},
+        {"unique_token": "a\nb"},
+        {"unique_token": "x" * 201},
+    ],
+)
+async def test_a_malformed_body_is_422_and_says_where(system: System, body: object) -> None:
+    refused = await http("POST", system.urls[0] + START, body, key=system.key)
+    assert refused.status == 422
+    assert all({"loc", "msg", "type"} == set(entry) for entry in refused.body["detail"])
+
+
+async def test_a_body_too_large_is_refused_before_it_is_read(system: System) -> None:
+    refused = await http("POST", system.urls[0] + START, b"x" * (4 * 1024 * 1024 + 1), key=system.key)
+    assert refused.status == 413
+
+
+async def test_browsers_of_an_allowed_origin_may_read_and_no_others(system: System) -> None:
+    for origin, allowed in (("https://ok.example", "https://ok.example"), ("https://evil.example", None)):
+        answer = await http("GET", f"{system.urls[0]}/", headers={"Origin": origin})
+        assert answer.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_a_websocket_where_there_is_none_is_404(system: System) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(f"{system.urls[0].replace('http', 'ws')}/ws/nowhere/at/all")
+    assert caught.value.response.status_code == 404
+
+
+async def test_without_redis_it_is_unhealthy_and_without_session_not_ready() -> None:
+    async with Stack(workers=0, simulator=False, environment=NOBODY) as stack:
+        await stack.wait_serving()
+        url = stack.gateway_urls[0]
+        assert stack.redis is not None
+        await stack.redis.kill()
+        sick = await http("GET", f"{url}/health")
+        assert (sick.status, sick.body) == (503, {"status": "unhealthy", "redis": "disconnected"})
+        await stack.sessions[0].kill()
+        assert (await http("GET", f"{url}/health")).status == 503
+        assert (await http("GET", f"{url}/readyz")).status == 503
+        assert (await http("GET", f"{url}/livez")).status == 200
+
+
+NEEDED = {"API_KEY": "key", "INTERNAL_TOKEN": "token", "PATH": os.environ["PATH"]}
+
+
+async def run(variables: dict[str, str]) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", env=variables, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, errors.decode()
+
+
+async def test_a_bad_setting_ends_the_start_with_one_sentence_that_names_it() -> None:
+    code, errors = await run({**NEEDED, "GATEWAY_PORT": "http"})
+    assert code == 2
+    assert "GATEWAY_PORT" in errors
+    assert errors.count("\n") == 1
+
+
+async def test_a_taken_port_ends_the_start_with_one_sentence_that_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, errors = await run({**NEEDED, "GATEWAY_PORT": port})
+    assert code == 1
+    assert "GATEWAY_PORT" in errors
+    assert port in errors
+    assert errors.count("\n") == 1

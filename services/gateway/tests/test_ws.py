@@ -1,0 +1,303 @@
+"""The WebSocket application without a server: ASGI messages in, bytes and closes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import orjson
+import pytest
+from chat.errors import ErrorCode, SwitchboardError
+from chat.position import Position
+from fastapi import APIRouter
+from gateway.dialect import Dialect, Handshake, Visit
+from gateway.frame import Frame
+from gateway.hub import Hub
+from gateway.ports import Begun, Sessions, TurnState, Utterance
+from gateway.settings import Limits
+from gateway.ws import PIPE, WebSockets
+
+from .fakes import CHAT, FakeLog, FakeSessions, FakeStream, batch
+from .plain import PlainSocket
+from .story import Story
+
+LIMITS = Limits(message_bytes=100, outbox_bytes=1000, connections=3, body_bytes=1000)
+
+
+class FakePipe:
+    """Takes what is written while it has room."""
+
+    def __init__(self) -> None:
+        self.has_room = True
+        self.on_room: Callable[[], None] | None = None
+        self.on_oversize: Callable[[], bytes] | None = None
+        self.frames: list[Any] = []
+        self.closed: int | None = None
+        self.news = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        assert self.closed is None
+        self.frames.append(orjson.loads(data[4 if data[1] == 126 else 2 :]))
+        self.news.set()
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed = self.closed or code
+        self.news.set()
+
+    def make_room(self) -> None:
+        self.has_room = True
+        if self.on_room is not None:
+            self.on_room()
+
+
+class FakeTurns:
+    """Remembers what was said; refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.said: list[Utterance] = []
+        self.refusal: SwitchboardError | None = None
+
+    async def begin(self, utterance: Utterance) -> Begun:
+        if self.refusal is not None:
+            raise self.refusal
+        self.said.append(utterance)
+        story = Story()
+        return Begun(story._message(1, ""), "t", "a", Position("e0", 1), TurnState.DUE, False)  # type: ignore[arg-type]
+
+
+class StoppingSessions(FakeSessions):
+    """Remembers what was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeLog())
+        self.stopped: list[tuple[str, str]] = []
+
+    async def cancel_turn(self, chat_id: str, *, turn_id: str = "", cancelled_by: str = "") -> tuple[str, ...]:
+        self.stopped.append((chat_id, cancelled_by))
+        return ()
+
+
+class RefusingSocket(PlainSocket):
+    """Refuses, or breaks, as its path says."""
+
+    path = "/refuse/{how}"
+
+    async def admit(self, handshake: Handshake) -> Visit:
+        if handshake.path["how"] == "broken":
+            raise ZeroDivisionError
+        raise SwitchboardError(ErrorCode[handshake.path["how"]], "no")
+
+
+class ExactSocket(RefusingSocket):
+    """A path that the one with a variable would match too."""
+
+    path = "/plain/exact"
+
+    async def admit(self, handshake: Handshake) -> Visit:
+        return Visit(user_id="exact", greeting=(Frame({"type": "exact"}),))
+
+
+class Connected:
+    """One client, as the server shows it to the application."""
+
+    def __init__(self, application: WebSockets, path: str, query: str = "") -> None:
+        self.pipe = FakePipe()
+        self.sent: list[Any] = []
+        self._incoming: asyncio.Queue[Any] = asyncio.Queue()
+        self._incoming.put_nowait({"type": "websocket.connect"})
+        scope = {"path": path, "query_string": query.encode(), "headers": [], "extensions": {PIPE: self.pipe}}
+        self.task = asyncio.create_task(application(scope, self._incoming.get, self._send))
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def say(self, text: str | None) -> None:
+        self._incoming.put_nowait({"type": "websocket.receive", "text": text})
+
+    async def leave(self) -> None:
+        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await self.task
+
+
+class Scene:
+    """The application over a hub that runs and a log in memory."""
+
+    def __init__(self) -> None:
+        self.sessions = StoppingSessions()
+        self.turns = FakeTurns()
+        self.hub = Hub(cast("Sessions", self.sessions), linger_s=0, jitter=lambda: 0.5)
+        sockets = (PlainSocket(), RefusingSocket(), ExactSocket())
+        self.application = WebSockets(
+            [Dialect("plain", APIRouter(), sockets)],
+            hub=self.hub,
+            turns=self.turns,
+            sessions=cast("Sessions", self.sessions),
+            limits=LIMITS,
+        )
+        self.stream = FakeStream()
+
+    async def follow(self) -> None:
+        while CHAT not in (await self.stream.followed.get())[0]:
+            pass
+        self.stream.batches.put_nowait(batch(followed=self.sessions.log.position))
+        await settled()
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    made = Scene()
+    running = asyncio.create_task(made.hub.run())
+    try:
+        made.stream = await made.sessions.streams.get()
+        yield made
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def settled() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_nothing_is_said_before_its_answer_can_be_heard() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}")
+        client.say("question")
+        await settled()
+        assert here.turns.said == []
+        await here.follow()
+        assert here.turns.said == [Utterance(CHAT, "question", "somebody")]
+        await client.leave()
+
+
+async def test_each_command_goes_where_it_belongs() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}", "client_id=me")
+        await here.follow()
+        for text in ("one", "ping", "stop", "bad", "two"):
+            client.say(text)
+        await settled()
+        assert [(one.content, one.key) for one in here.turns.said] == [("one", "me:1"), ("two", "me:2")]
+        assert here.sessions.stopped == [(CHAT, "somebody")]
+        assert client.pipe.frames == [{"type": "pong"}, {"type": "error", "text": "bad"}]
+        await client.leave()
+
+
+async def test_what_session_refuses_is_told_and_the_connection_stays() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}")
+        await here.follow()
+        here.turns.refusal = SwitchboardError(ErrorCode.QUEUE_FULL, "wait")
+        client.say("question")
+        await settled()
+        assert client.pipe.frames == [{"type": "error", "text": "wait"}]
+        assert client.pipe.closed is None
+        await client.leave()
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("UNAUTHENTICATED", 1008), ("NOT_FOUND", 1008), ("UNAVAILABLE", 1013), ("INTERNAL", 1011), ("broken", 1011)],
+)
+async def test_who_is_not_let_in_is_told_why_after_the_handshake(how: str, code: int) -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/refuse/{how}")
+        await settled()
+        assert client.sent == [{"type": "websocket.accept"}]
+        assert [frame["type"] for frame in client.pipe.frames] == ["error"]
+        assert client.pipe.closed == code
+        await client.leave()
+
+
+async def test_a_path_without_variables_is_meant_more_exactly() -> None:
+    async with scene() as here:
+        client = Connected(here.application, "/plain/exact")
+        await settled()
+        assert client.pipe.frames == [{"type": "exact"}]
+        await client.leave()
+
+
+async def test_an_unknown_path_is_404() -> None:
+    async with scene() as here:
+        client = Connected(here.application, "/nowhere")
+        await client.task
+        assert client.sent[0]["status"] == 404
+
+
+async def test_a_bad_client_id_is_refused() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}", "client_id=a%20b")
+        await settled()
+        assert client.pipe.closed == 1008
+        await client.leave()
+
+
+async def test_one_connection_too_many_is_told_to_come_later() -> None:
+    async with scene() as here:
+        clients = [Connected(here.application, f"/plain/{CHAT}") for _ in range(LIMITS.connections + 1)]
+        await settled()
+        assert [client.pipe.closed for client in clients] == [None] * LIMITS.connections + [1013]
+        for client in clients[:-1]:
+            await client.leave()
+        again = Connected(here.application, f"/plain/{CHAT}")
+        await settled()
+        assert again.pipe.closed is None
+        await again.leave()
+        assert here.application.connections == 0
+
+
+async def test_what_does_not_fit_waits_until_there_is_room_and_comes_as_one() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}")
+        await here.follow()
+        client.pipe.has_room = False
+        story, log = Story(), here.sessions.log
+        for event in (story.ask(), story.start(), story.say("a"), story.say("b")):
+            here.stream.batches.put_nowait(batch(log.append(event)))
+            await settled()
+        assert client.pipe.frames == []
+        client.pipe.make_room()
+        assert client.pipe.frames == [{"type": "delta", "text": "ab"}]
+        await client.leave()
+
+
+async def test_a_drain_closes_each_at_its_own_moment_and_takes_nobody_new() -> None:
+    async with scene() as here:
+        clients = [Connected(here.application, f"/plain/{CHAT}") for _ in range(3)]
+        await settled()
+        moments = iter((0.6, 0.0, 0.3))
+        draining = asyncio.create_task(here.application.drain(1.0, lambda: next(moments)))
+        for closed in range(1, 4):
+            news = [asyncio.create_task(client.pipe.news.wait()) for client in clients if client.pipe.closed is None]
+            await asyncio.wait(news, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            for task in news:
+                task.cancel()
+            assert [client.pipe.closed for client in clients].count(1001) == closed
+        await draining
+        late = Connected(here.application, f"/plain/{CHAT}")
+        await settled()
+        assert late.pipe.closed == 1001
+        for client in clients:
+            await client.leave()
+        await here.application.emptied()
+
+
+async def test_a_client_that_leaves_is_followed_no_longer() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}")
+        await here.follow()
+        await client.leave()
+        async with asyncio.timeout(5):
+            assert (await here.stream.followed.get())[1] == [CHAT]
+
+
+async def test_last_words_for_a_message_over_the_servers_own_limit() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}")
+        await settled()
+        assert client.pipe.on_oversize is not None
+        assert b'"error"' in client.pipe.on_oversize()
+        await client.leave()
