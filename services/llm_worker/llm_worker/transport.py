@@ -28,7 +28,7 @@ _DROPPED_HEADERS = frozenset({b"content-encoding", b"content-length", b"transfer
 class PacedBody(httpx2.AsyncByteStream):
     """A response's body. Whoever asked for it must close it."""
 
-    __slots__ = ("_connection", "_content", "_pacer", "_response", "_transport")
+    __slots__ = ("_connection", "_content", "_pacer", "_response", "_seat", "_transport")
 
     def __init__(self, response: aiohttp.ClientResponse, pacer: Pacer) -> None:
         self._response: aiohttp.ClientResponse | None = response
@@ -36,7 +36,7 @@ class PacedBody(httpx2.AsyncByteStream):
         self._pacer = pacer
         connection = response.connection
         self._transport = None if connection is None else connection.transport
-        pacer.enter()
+        self._seat = pacer.enter()
 
     async def read(self) -> bytes:
         """What has arrived since the last read, empty at the end. Raises: httpx2.TransportError."""
@@ -46,7 +46,7 @@ class PacedBody(httpx2.AsyncByteStream):
             raise httpx2.ReadError("the response broke off") from exc
         # At its end the connection is back in its pool, and not ours to pause.
         if self._transport is not None and not self._content.is_eof():
-            self._pacer.hold(self._transport)
+            self._pacer.hold(self._transport, self._seat)
         return octets
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

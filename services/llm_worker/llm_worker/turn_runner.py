@@ -18,6 +18,7 @@ from chat import codec
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.messages import Answer, AnswerState, Message, Role
 from runtime.rpc_channel import Metadata
+from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2, session_pb2_grpc
 
 from llm_worker.answer import Asking, answer
@@ -229,7 +230,7 @@ class TurnRunner:
     async def _answer(self, turn: session_pb2.ClaimedTurn, turn_log: TurnLog, started_at: float) -> Answer:
         settings = codec.settings_from_proto(turn.answers)
         persona = choose_persona(self._settings.personas, settings, turn.chat.dialect)
-        messages = [codec.message_from_proto(message) for message in turn.context]
+        messages = [_said(message) for message in turn.context]
         question = question_of_turn(settings, persona, messages, max_chars=self._settings.max_context_chars)
         targets = self._routes.find(settings.model or persona.route)
         if targets is None:
@@ -289,6 +290,15 @@ class _Heard:
         """Raises: StreamBrokenError."""
         if self._answers and self._clock() - self._at > SILENCE_S:
             raise StreamBrokenError("silent")
+
+
+def _said(proto: chat_pb2.Message) -> Message:
+    """What a context needs of a message: who said what, and whether it was whole.
+
+    All of it would cost ten times as much, for each message of the history, before each first token.
+    """
+    answer = Answer(AnswerState(proto.answer.state)) if proto.HasField("answer") else None
+    return Message(proto.id, proto.chat_id, Role(proto.role), proto.content, created_at_us=0, answer=answer)
 
 
 def _ids(turn: session_pb2.ClaimedTurn) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def context(history: Iterable[chat_pb2.Message], turn_sequence: int) -> list[cha
             # An answer whose question is out of sight stands where it was appended.
             answered = sequence_of.get(message.reply_to_id, message.sequence)
             if answered < turn_sequence:
+                # How it was come by is nothing to a model, and most of the message.
+                message.answer.ClearField("attempts")
                 places.append(((answered, message.sequence), message))
         elif message.sequence <= turn_sequence:
             places.append(((message.sequence, 0), message))

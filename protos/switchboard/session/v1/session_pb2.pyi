@@ -775,7 +775,7 @@ class ClaimedTurn(_message.Message):
     @_builtins.property
     def context(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation, oldest first, each answer behind the message it answers; it ends with the turn's own message.
-        At most 200 messages; what came before is left out.
+        At most 200 messages; what came before is left out, and of answers their attempts.
         """
 
     @_builtins.property
