@@ -28,6 +28,7 @@ OURS = frozenset({"SESSION_ADDR", "LLM_WORKER_ADDR", "SESSION_HOST", "LLM_WORKER
 """Said by the stack alone: whatever a shell has left in them would lead elsewhere."""
 SHOWN_LINES = 20
 REDIS_TIMEOUT_S = 3.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RedisUnreachableError(RuntimeError):
@@ -53,7 +54,7 @@ async def run(variables: Mapping[str, str]) -> int:
             last_signal = now
             work.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, end)
     try:
         await work
@@ -73,6 +74,9 @@ async def run(variables: Mapping[str, str]) -> int:
         console.fail("every process is up, but the gateway does not take traffic (GET /readyz)")
     except OSError as exc:
         console.fail(str(exc))
+    finally:
+        # Whoever goes on pressing keys must not change how an ended run ends.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     return FAILED
 
 

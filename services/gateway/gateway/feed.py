@@ -12,12 +12,6 @@ from chat.errors import Failure
 from chat.events import (
     ChatDeleted,
     Event,
-    ResponseCancelled,
-    ResponseCompleted,
-    ResponseDelta,
-    ResponseFailed,
-    ResponseRestarted,
-    ResponseStarted,
 )
 from chat.messages import Message
 from chat.position import Position
@@ -61,7 +55,6 @@ class Group:
     """Readers of one chat and variant that are in step: each frame is made once for all of them."""
 
     __slots__ = (
-        "blind",
         "buffer",
         "caught_up",
         "epoch",
@@ -85,8 +78,6 @@ class Group:
         self.part = after.part if after else 0
         self.new = True
         """The log has not been read yet."""
-        self.blind = False
-        """It resumed where the log ended, which does not tell the text of an answer under way there."""
         self.caught_up: Signal | None = None
         """Set, if anybody waits for it, when the group is no longer new, or gone."""
         self.buffer: Buffer | None = []
@@ -103,9 +94,6 @@ class Group:
             if epoch != self.epoch:
                 return False
             if offset == self.offset + 1:
-                if self.blind and event is not None and self._needs_text(event):
-                    # Read again, the log tells the text before this event.
-                    return False
                 self._render(event, frames)
             return offset <= self.offset
         if len(self.buffer) == BUFFERED_EVENTS:
@@ -122,9 +110,8 @@ class Group:
         if page.messages is not None:
             self._start_anew(page.position, page.messages)
         else:
-            if self.new or self.blind:
+            if self.new:
                 self.renderer.resume(page.text_before)
-                self.blind = not page.events and not page.text_before
             frames: list[Frame] = []
             self.epoch = page.position.epoch
             for event in page.events:
@@ -148,19 +135,6 @@ class Group:
             frames = coalesce(frames, self.socket.merge)
         for reader in self.readers:
             reader.deliver(frames)
-
-    def _needs_text(self, event: Event) -> bool:
-        match event:
-            case ResponseDelta():
-                length = event.text_offset
-            case ResponseCompleted() | ResponseFailed() | ResponseCancelled():
-                length = event.text_length
-            case ResponseStarted() | ResponseRestarted():
-                length = 0
-            case _:
-                return False
-        self.blind = length > 0
-        return self.blind
 
     def _render(self, event: Event | None, frames: list[Frame]) -> None:
         self.offset += 1
@@ -188,7 +162,7 @@ class Group:
         onward = anew if self.new else list(self.renderer.resync(messages))
         if onward and onward is not anew:
             onward[-1].stamp(self.epoch, self.offset)
-        self.renderer, self.blind = renderer, False
+        self.renderer = renderer
         for reader in self.readers:
             reader.deliver(anew if reader.resumes or self.new else onward)
 
@@ -228,12 +202,9 @@ class Feed:
             if group.buffer is None:
                 step = (id(group.socket), group.variant, group.epoch, group.offset)
                 leader = leaders.setdefault(step, group)
-                if leader is group:
-                    continue
-                if leader.blind:
-                    leader.renderer, leader.blind = group.renderer, group.blind
-                leader.readers.update(group.readers)
-                group.readers = {}
+                if leader is not group:
+                    leader.readers.update(group.readers)
+                    group.readers = {}
         self.groups = [group for group in self.groups if group.readers]
 
     def clear(self) -> list[Reader]:

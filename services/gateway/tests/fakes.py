@@ -56,7 +56,7 @@ class FakeLog:
             return LogPage(self.position, messages=some)
         events = tuple(self.events[after.offset : after.offset + self.page])
         before = self.view(after.offset).messages
-        text = next((message.content for message in before if runs(message) and events), "")
+        text = next((message.content for message in before if runs(message)), "")
         return LogPage(Position(self.epoch, after.offset + len(events)), events=events, text_before=text)
 
 

@@ -1,6 +1,6 @@
 """Reading a chat's log: the events after a position, or a snapshot when they are gone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chat.position import Position
 from switchboard.chat.v1 import chat_pb2, event_pb2
@@ -34,17 +34,20 @@ class Log:
         """Events after `after`, at most `EVENTS_AT_MOST`, or a snapshot. Raises: SwitchboardError(NOT_FOUND,
         UNAVAILABLE)."""
         reading = await self._read(chat_id, after, snapshot_messages)
-        if reading.snapshot or not reading.events:
+        if reading.snapshot:
             return reading
-        answer = _answer_going_on(reading.events)
-        if answer is None:
+        said = _first_said(reading.events)
+        if said is None:
+            # Nothing happened to the answer under way, if there is one: its text is what it was.
             return reading
-        message_id, text_offset = answer
+        message_id, length = said
+        if not length:
+            return replace(reading, text_before="")
         text = await self._text(chat_id, message_id)
         if text is None or any(_restarts(event, message_id) for event in reading.events):
             # What the reader has can't be told any more: it starts again.
             return await self._read(chat_id, None, max(1, snapshot_messages))
-        return Reading(reading.position, False, reading.events, [], text.encode()[:text_offset].decode())
+        return replace(reading, text_before=text.encode()[:length].decode())
 
     async def position(self, chat_id: str) -> Position:
         """Where a chat's log ends. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
@@ -60,7 +63,9 @@ class Log:
         kind, epoch_now, offset_now, *rest = raw
         position = Position(epoch_now.decode(), int(offset_now))
         if kind == b"events":
-            return Reading(position, False, [event_pb2.Event.FromString(blob) for blob in rest[0]], [])
+            blobs, text_now = rest
+            events = [event_pb2.Event.FromString(blob) for blob in blobs]
+            return Reading(position, False, events, [], text_now.decode())
         first, parts, answer_sequence, text = rest
         messages = stored.messages(int(first), parts, int(answer_sequence), text)
         return Reading(position, True, [], messages)
@@ -78,27 +83,25 @@ class Log:
         return found[0].content if found else None
 
 
-def _answer_going_on(events: list[event_pb2.Event]) -> tuple[str, int] | None:
-    """The answer that these events go on with, and its length before them; None: they go on with none, or from its
-    first character."""
+def _first_said(events: list[event_pb2.Event]) -> tuple[str, int] | None:
+    """The answer that the first event about an answer is about, and its length before it; None: no event is."""
     for event in events:
         match event.WhichOneof("kind"):
+            case "response_started":
+                return event.response_started.message.id, 0
+            case "response_restarted":
+                return event.response_restarted.message_id, 0
             case "response_delta":
-                message_id, length = event.response_delta.message_id, event.response_delta.text_offset
+                return event.response_delta.message_id, event.response_delta.text_offset
             case "response_completed":
-                message_id, length = event.response_completed.message_id, event.response_completed.text_length
+                return event.response_completed.message_id, event.response_completed.text_length
             case "response_failed":
-                message_id, length = event.response_failed.message_id, event.response_failed.text_length
-            case "response_cancelled":
-                message_id, length = event.response_cancelled.message_id, event.response_cancelled.text_length
-                # One that waited behind the answer under way was stopped: that says nothing of the answer.
-                if length == 0:
-                    continue
-            case "response_started" | "response_restarted":
-                return None
+                return event.response_failed.message_id, event.response_failed.text_length
+            case "response_cancelled" if event.response_cancelled.text_length:
+                # Without a text, one that waited behind the answer under way may have been stopped.
+                return event.response_cancelled.message_id, event.response_cancelled.text_length
             case _:
                 continue
-        return (message_id, length) if length else None
     return None
 
 

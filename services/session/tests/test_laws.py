@@ -155,7 +155,7 @@ class ChatMachine(RuleBasedStateMachine):
                 view = fold(view, event)
             rest = [event for event in events[offset:] if isinstance(event, GOES_ON)]
             under_way = [m.content for m in view.messages if m.answer is not None and m.answer.state.name == "RUNNING"]
-            if rest and not isinstance(rest[0], ResponseRestarted):
+            if not rest or not isinstance(rest[0], ResponseRestarted):
                 assert reading.text_before == "".join(under_way)
 
     def teardown(self) -> None:

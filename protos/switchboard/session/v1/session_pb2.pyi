@@ -1269,12 +1269,14 @@ class ReadLogResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     TEXT_BEFORE_FIELD_NUMBER: _builtins.int
     text_before: _builtins.str
-    """The text that the answer under way had at the position asked for, when `events` go on with it: what a renderer
-    needs before the first of them.
+    """The text that the answer under way had at the position asked for: what a renderer needs before the first event that
+    goes on with it, here or live. Empty with a snapshot.
     """
     @_builtins.property
     def position(self) -> _chat_pb2.Position:
-        """The position that this response brings the reader to."""
+        """The position that this response brings the reader to. Behind the log's end when there were more than 2,000 events:
+        read on from here.
+        """
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:

@@ -2,7 +2,7 @@
 -- KEYS[1]  root
 -- ARGV[1]  epoch known, or ''    ARGV[2]  offset known    ARGV[3]  messages in a snapshot    ARGV[4]  events at the most
 -- returns  msgpack: false (no such chat)
---          | {'events', epoch, offset reached, {Event...}}
+--          | {'events', epoch, offset reached, {Event...}, text of the answer under way at that offset or ''}
 --          | {'snapshot', epoch, offset, first sequence, {Message or false, content or false, ...}, answer's sequence, text}
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
@@ -18,7 +18,8 @@ if ARGV[1] == epoch and after <= head then
     for i, entry in ipairs(found) do
       blobs[i] = entry[2][2]
     end
-    return cmsgpack.pack({ 'events', epoch, after + #blobs, blobs })
+    local text = after + #blobs == head and redis.call('GET', root .. ':text') or ''
+    return cmsgpack.pack({ 'events', epoch, after + #blobs, blobs, text })
   end
 end
 local chat = redis.call('HMGET', root, 'count', 'answer')
