@@ -42,7 +42,7 @@ log: setup ## Print a chat's log, readable: make log CHAT=<id>, or CHAT=faye/<un
 	@$(RUN) python -m launcher log "$(CHAT)"
 
 test: setup ## Run every test.
-	@$(RUN) pytest -q $(PYTEST_ARGS)
+	@$(RUN) pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
 check: setup ## Check format, lint, types, import contracts and protos; writes nothing.
 	@$(RUN) ruff format --check --quiet . || { echo "not formatted: run make fix" >&2; exit 1; }
