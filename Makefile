@@ -48,7 +48,7 @@ check: setup ## Check format, lint, types, import contracts and protos; writes n
 	@$(RUN) ruff format --check --quiet . || { echo "not formatted: run make fix" >&2; exit 1; }
 	@$(RUN) ruff check --quiet .
 	@$(RUN) mypy --no-error-summary --cache-dir=/dev/null $(addprefix -p ,$(PACKAGES))
-	@$(RUN) lint-imports --no-cache --no-color > .venv/imports.txt || { cat .venv/imports.txt; exit 1; }
+	@$(RUN) lint-imports --no-cache > .venv/imports.txt || { cat .venv/imports.txt; exit 1; }
 	@$(RUN) buf lint protos
 	@$(RUN) buf format --diff --exit-code protos
 	@$(RUN) buf breaking protos --against protos/published.binpb
