@@ -19,11 +19,10 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from session import keys
+from session.redis_pipe import RedisPipe
 
 COMMAND_TIMEOUT_S = 5.0
 """For one command; a script call takes under a millisecond, a server that fails over or loads its file seconds."""
-CONNECTIONS = 16
-"""Redis does one command at a time; more connections only cost setting up. The subscription keeps one of them."""
 Item = TypeVar("Item")
 _LUA = Path(__file__).parent / "lua"
 
@@ -37,21 +36,19 @@ class Script:
 
 
 class RedisLink:
-    """A pool of connections to one Redis server."""
+    """One Redis server: a connection that all commands share, and one for the subscription."""
 
     def __init__(self, url: str) -> None:
         # No retries of the client's own: a script that may have run is repeated only by who knows that it can be.
-        pool = redis.BlockingConnectionPool.from_url(
+        self._pool = redis.ConnectionPool.from_url(
             url,
-            max_connections=CONNECTIONS,
-            timeout=COMMAND_TIMEOUT_S,
+            socket_timeout=None,
             socket_connect_timeout=COMMAND_TIMEOUT_S,
-            socket_timeout=COMMAND_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
-        self._client = redis.Redis.from_pool(pool)
-        self._shas: dict[str, str] = {}
+        self._pipe = RedisPipe(self._pool)
+        self._shas: dict[str, bytes] = {}
         self.publish_command = "PUBLISH"
 
     def channel(self, chat_id: str) -> str:
@@ -68,27 +65,33 @@ class RedisLink:
 
     async def run(self, script: Script, key_names: Sequence[str], *arguments: str | bytes | int) -> Any:
         """Runs a script as one atomic step. Raises: SwitchboardError(UNAVAILABLE): not known whether it ran."""
+        sha = self._shas.get(script.name)
+        if sha is None:
+            sha = await self._load(script)
         try:
-            sha = self._shas.get(script.name)
-            if sha is None:
-                sha = self._shas[script.name] = await self._client.script_load(script.text)
-            try:
-                return await self._client.evalsha(sha, len(key_names), *key_names, *arguments)
-            except NoScriptError:
-                # Another server, or one that was restarted: it did not run.
-                sha = self._shas[script.name] = await self._client.script_load(script.text)
-                return await self._client.evalsha(sha, len(key_names), *key_names, *arguments)
-        except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError) as exc:
-            raise _unavailable() from exc
+            return await self.execute("EVALSHA", sha, len(key_names), *key_names, *arguments)
+        except NoScriptError:
+            # Another server, or one that was restarted: it did not run.
+            sha = await self._load(script)
+            return await self.execute("EVALSHA", sha, len(key_names), *key_names, *arguments)
+
+    async def _load(self, script: Script) -> bytes:
+        sha: bytes = await self.execute("SCRIPT", "LOAD", script.text)
+        self._shas[script.name] = sha
+        return sha
 
     async def run_packed(self, script: Script, key_names: Sequence[str], *arguments: str | bytes | int) -> Any:
         """As `run`, for scripts that return msgpack. Texts come back as bytes."""
         return unpack(await self.run(script, key_names, *arguments))
 
     async def execute(self, *command: str | bytes | int | float) -> Any:
-        """Runs one plain command. Raises: SwitchboardError(UNAVAILABLE)."""
+        """Runs one plain command; texts come back as bytes. Raises: SwitchboardError(UNAVAILABLE)."""
         try:
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                return await self._pipe.execute(*command)
+        except TimeoutError as exc:
+            self._pipe.drop()
+            raise _unavailable() from exc
         except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError) as exc:
             raise _unavailable() from exc
 
@@ -96,8 +99,8 @@ class RedisLink:
         """Whether the server answers in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                return bool(await self._client.ping())
-        except (RedisError, OSError, TimeoutError):
+                return bool(await self._pipe.execute("PING"))
+        except (RedisError, OSError):
             return False
 
     async def announcements(self, silence_s: float) -> AsyncIterator[bytes | None]:
@@ -106,7 +109,7 @@ class RedisLink:
         Raises: SwitchboardError(UNAVAILABLE) when it breaks or nothing came for `silence_s`; what was published since
         the last message may be lost then.
         """
-        pubsub = self._client.pubsub()
+        pubsub = redis.Redis(connection_pool=self._pool).pubsub()
         try:
             await pubsub.subscribe(keys.channel(None))
             while True:
@@ -126,7 +129,8 @@ class RedisLink:
 
     async def close(self) -> None:
         """Closes every connection."""
-        await self._client.aclose()
+        await self._pipe.close()
+        await self._pool.aclose()
 
 
 def pack(value: Any) -> bytes:

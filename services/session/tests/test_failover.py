@@ -1,6 +1,7 @@
 """When Redis dies and comes back: a new epoch, nothing acknowledged taken for the whole, and the service goes on."""
 
 import asyncio
+import signal
 
 from launcher.stack import Stack
 from switchboard.chat.v1 import chat_pb2
@@ -119,3 +120,19 @@ async def test_a_follower_of_a_service_that_was_cut_off_from_redis_misses_nothin
         await stream.close()
         for client in clients:
             await client.close()
+
+
+async def test_a_redis_that_freezes_is_given_up_on_and_used_again_when_it_goes_on() -> None:
+    async with Stack(sessions=1, workers=0, gateways=0, simulator=False) as stack:
+        client = await SessionClient.open(stack.session_addresses[0], stack.secrets.internal_token)
+        chat_id = await client.new_chat()
+        assert stack.redis is not None
+        stack.redis.send_signal(signal.SIGSTOP)
+        outcomes = await asyncio.gather(*(client.begin(chat_id, str(n)) for n in range(5)), return_exceptions=True)
+        assert [getattr(outcome, "reason", "") for outcome in outcomes] == ["UNAVAILABLE"] * 5
+        stack.redis.send_signal(signal.SIGCONT)
+        await client.begin(chat_id, "after", idempotency_key="k")
+        # Those that were given up may have been applied: that is why a careful sender gives a key.
+        contents = [message.content for message in await client.history(chat_id)]
+        assert contents.count("after") == 1
+        await client.close()
