@@ -29,7 +29,7 @@ from gateway.dialect import Services
 from gateway.http import http_application
 from gateway.hub import Hub
 from gateway.registry import find_dialects
-from gateway.server import PipedProtocol, QuietServer
+from gateway.server import BoundedHttpProtocol, PipedProtocol, QuietServer
 from gateway.settings import Settings, read_settings
 from gateway.turn import TurnStarter
 from gateway.ws import WebSockets
@@ -139,7 +139,7 @@ def _uvicorn(gateway: Gateway, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         gateway,
         interface="asgi3",
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws=PipedProtocol,
         ws_max_size=settings.limits.message_bytes + _SERVER_SLACK_BYTES,
         ws_ping_interval=settings.ping_interval_s,

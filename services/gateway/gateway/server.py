@@ -9,7 +9,9 @@ import logging
 from collections.abc import Callable, Generator
 from typing import Any
 
+import httptools
 from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
 from websockets.protocol import State
@@ -18,6 +20,11 @@ from gateway.ws import PIPE
 
 _CLOSE_TIMEOUT_S = 5.0
 """For the client to answer our close frame, and to take what was written before it."""
+
+_HEAD_BYTES = 64 * 1024
+"""The usual bound of proxies is 8 to 32 KiB."""
+_PIPELINED = 16
+"""Requests that may wait behind the one that is answered: hardly any client sends a second."""
 
 _quiet = logging.getLogger("gateway.websocket_protocol")
 # What a client breaks is told to the client; at error it would fill the log with tracebacks at anybody's wish.
@@ -66,6 +73,12 @@ class PipedProtocol(WebSocketsSansIOProtocol):
         self.stop_keepalive()
         self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT_S, self.transport.abort)
 
+    def handle_ping(self) -> None:
+        """The client pings; while it takes nothing, its pongs would only gather (RFC 6455 lets the latest do)."""
+        pong = b"".join(self.conn.data_to_send())
+        if self.has_room:
+            self.transport.write(pong)
+
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""
         super().resume_writing()
@@ -95,6 +108,37 @@ class PipedProtocol(WebSocketsSansIOProtocol):
         """The connection is gone."""
         self.on_room = self.on_oversize = None
         super().connection_lost(exc)
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """A client's HTTP connection. uvicorn bounds neither a request's head nor the requests that wait behind one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        """Refuses a head that does not end."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A request's head is whole."""
+        self._in_head = False
+        super().on_headers_complete()
+        if len(self.pipeline) > _PIPELINED:
+            # Ends the parsing of what is read already; uvicorn answers 400 and closes.
+            raise httptools.HttpParserError("too many pipelined requests")
 
 
 class QuietServer(Server):

@@ -95,7 +95,8 @@ class Publisher:
                 size += turn.under_way.ByteSize()
         while self._ready and size < REQUEST_BYTES:
             _, turn = self._ready.popitem()
-            size += turn.put_next(request)
+            if turn.put_next(request):
+                size += request.appends[-1].ByteSize()
         return request
 
     async def _receive(self, call: Any) -> None:

@@ -162,13 +162,14 @@ class TurnRunner:
         while True:
             response = await read(call)
             heard.response(empty=not response.claimed and not response.revoked)
+            for turn in response.claimed:
+                self._credit = max(0, self._credit - 1)
+                self._begin(turn)
+            # Behind the claims: one that was stopped at once may stand in the same response.
             for lease in response.revoked:
                 held = self._turns.get(lease.turn_id)
                 if held is not None and held[0].lease_id == lease.lease_id:
                     held[1].cancel()
-            for turn in response.claimed:
-                self._credit = max(0, self._credit - 1)
-                self._begin(turn)
 
     def _begin(self, turn: session_pb2.ClaimedTurn) -> None:
         if self._tasks is None:
@@ -201,19 +202,23 @@ class TurnRunner:
                 answering.cancel()
 
         turn_log.done.add_done_callback(stop_if_lost)
-        async with self._publisher.publishing(turn_log):
-            try:
-                made = await self._answer(turn, turn_log, started_at)
-            except asyncio.CancelledError:
-                log.info("turn given up", extra=_ids(turn))
-                raise
-            except Exception:  # a turn's boundary: it ends in one of the three states, whatever our code did
-                log.exception("turn broken", extra=_ids(turn))
-                made = Answer(AnswerState.FAILED, failure=BROKEN, duration_s=self._clocks.monotonic() - started_at)
-            turn_log.end(made)
-            self._publisher.wake(turn_log)
-            # Until the lease is lost, at the latest: then the publisher is told so.
-            await asyncio.shield(turn_log.done)
+        try:
+            async with self._publisher.publishing(turn_log):
+                try:
+                    made = await self._answer(turn, turn_log, started_at)
+                except asyncio.CancelledError:
+                    log.info("turn given up", extra=_ids(turn))
+                    raise
+                except Exception:  # a turn's boundary: it ends in one of the three states, whatever our code did
+                    log.exception("turn broken", extra=_ids(turn))
+                    made = Answer(AnswerState.FAILED, failure=BROKEN, duration_s=self._clocks.monotonic() - started_at)
+                turn_log.end(made)
+                self._publisher.wake(turn_log)
+                # Until the lease is lost, at the latest: then the publisher is told so.
+                await asyncio.shield(turn_log.done)
+        finally:
+            # It holds this task, and a task that was cancelled holds all it knew, its whole context: a circle.
+            turn_log.done.remove_done_callback(stop_if_lost)
         log.info(
             "turn ended",
             extra={

@@ -88,6 +88,6 @@ async def test_a_socket_that_closed_meanwhile_is_left_alone() -> None:
     for socket in sockets:
         pacer.hold(socket, socket.seat)
     sockets[0].closing = True
-    while not sockets[1].reading:  # noqa: ASYNC110  (the tick is what is tested)
+    while not sockets[1].reading:
         await asyncio.sleep(0)
     assert not sockets[0].reading

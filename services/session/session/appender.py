@@ -22,6 +22,8 @@ from session.redis_link import RedisLink, pack
 _BATCH_AT_MOST = 512
 """Appends in one script call: at 5 us each it holds the server for 2.5 ms, which every other command then waits."""
 _MAX_EVENTS = 1000
+_MAX_BYTES = 1024 * 1024 + 64 * 1024
+"""An append of 1 MiB, and what protobuf adds."""
 
 Appended = Callable[[str, Position, Sequence[event_pb2.Event]], None]
 Answered = Callable[[session_pb2.AppendResult], None]
@@ -128,7 +130,7 @@ def _result(
 
 def _events(request: session_pb2.Append) -> list[list[Any]] | None:
     """The events as append.lua takes them; None when one is not allowed."""
-    if not 1 <= len(request.events) <= _MAX_EVENTS or request.sequence < 1:
+    if not 1 <= len(request.events) <= _MAX_EVENTS or request.sequence < 1 or request.ByteSize() > _MAX_BYTES:
         return None
     last = len(request.events) - 1
     items: list[list[Any]] = []

@@ -168,7 +168,10 @@ class Chats:
         if raw is False:
             raise no_chat()
         total, first, parts, answer_sequence, text = raw
-        return stored.messages(int(first), parts, int(answer_sequence), text), int(total)
+        found = stored.messages(int(first), parts, int(answer_sequence), text)
+        if from_end:
+            return stored.newest(found, stored.PAGE_BYTES), int(total)
+        return stored.newest(found[::-1], stored.PAGE_BYTES)[::-1], int(total)
 
     async def edit_message(self, chat_id: str, message_id: str, content: str) -> chat_pb2.Message:
         """Replaces a message's content.

@@ -10,16 +10,18 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from chat.errors import SwitchboardError
+from chat.errors import ErrorCode, SwitchboardError
 from switchboard.session.v1 import session_pb2
 
-from session.outbound import Outbound
+from session.outbound import RESPONSE_BYTES, Outbound
 from session.turns import TurnName, Turns
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """Between two looks at what time has brought: expired leases and deadlines need no more."""
+FRESH_S = 6.0
+"""Two renewals of a worker."""
 _CLAIMS_AT_ONCE = 32
 
 
@@ -33,6 +35,8 @@ class WorkerStream:
 
     def hand(self, turn: session_pb2.ClaimedTurn) -> None:
         """Sends a claimed turn."""
+        if self.outbound.next.ByteSize() + turn.ByteSize() > RESPONSE_BYTES:
+            self.outbound.seal()
         self.outbound.next.claimed.append(turn)
         self.outbound.wake()
 
@@ -49,6 +53,8 @@ class Dispatcher:
         self._turns = turns
         self._new_id = new_id
         self._streams: list[WorkerStream] = []
+        self._handed_at: dict[str, float] = {}
+        self._clock = asyncio.get_running_loop().time
         self._held: dict[str, tuple[session_pb2.Lease, WorkerStream]] = {}
         self._look = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,15 +94,19 @@ class Dispatcher:
 
     def hand(self, stream: WorkerStream, turn: session_pb2.ClaimedTurn) -> None:
         """Gives a claimed turn to the worker that was reserved for it."""
-        self._held[turn.lease.turn_id] = (turn.lease, stream)
+        if stream in self._streams:
+            self._held[turn.lease.turn_id] = (turn.lease, stream)
+            self._handed_at[turn.lease.turn_id] = self._clock()
+        # To a stream that has ended it goes nowhere: its lease expires.
         stream.hand(turn)
 
     def turn_due(self, chat_id: str, turn_id: str) -> None:
         """A turn became due on this replica."""
-        if any(stream.credit for stream in self._streams):
-            self._spawn(TurnName(chat_id, turn_id))
-        else:
+        reserved = self.reserve()
+        if reserved is None:
             self.announce(chat_id)
+        else:
+            self._spawn(TurnName(chat_id, turn_id), reserved)
 
     def turn_ended(self, chat_id: str, turn_id: str) -> None:
         """A turn was ended from outside, on any replica."""
@@ -125,8 +135,11 @@ class Dispatcher:
             else:
                 held[lease.turn_id] = (lease, stream)
         # What a worker renews no longer, it holds no longer.
-        renewed = {lease.turn_id for lease in leases}
-        self._held = {turn: one for turn, one in held.items() if one[1] is not stream or turn in renewed}
+        known = {lease.turn_id for lease in leases}
+        # One that was handed out just now, the worker did not know of when it wrote this.
+        known |= {turn for turn, at in self._handed_at.items() if self._clock() - at < FRESH_S}
+        self._held = {turn: one for turn, one in held.items() if one[1] is not stream or turn in known}
+        self._handed_at = {turn: at for turn, at in self._handed_at.items() if turn in self._held}
         # With nothing to revoke the response is empty: by it the worker knows that the stream is alive.
         stream.outbound.wake()
 
@@ -139,38 +152,44 @@ class Dispatcher:
             self._look.clear()
             try:
                 due, late = await self._turns.poll()
-                for name in late:
-                    ended = await self._turns.fail_late(name)
-                    for turn_id in ended.turn_ids:
-                        log.warning("turn_late", extra={"chat_id": name.chat_id, "turn_id": turn_id})
-                    if ended.following:
-                        self.turn_due(name.chat_id, ended.following)
             except SwitchboardError as error:
                 log.warning("poll_failed", extra={"code": error.code.name})
                 continue
+            for name in late:
+                await self._fail_late(name)
             for name in due:
-                if not any(stream.credit for stream in self._streams):
+                reserved = self.reserve()
+                if reserved is None:
                     break
-                self._spawn(name)
+                self._spawn(name, reserved)
 
-    def _spawn(self, name: TurnName) -> None:
-        task = asyncio.create_task(self._claim(name))
+    async def _fail_late(self, name: TurnName) -> None:
+        try:
+            ended = await self._turns.fail_late(name)
+        except SwitchboardError as error:
+            # A chat that has gone took its turn along.
+            if error.code is not ErrorCode.NOT_FOUND:
+                log.warning("deadline_failed", extra={"chat_id": name.chat_id, "code": error.code.name})
+            return
+        for turn_id in ended.turn_ids:
+            log.warning("turn_late", extra={"chat_id": name.chat_id, "turn_id": turn_id})
+        if ended.following:
+            self.turn_due(name.chat_id, ended.following)
+
+    def _spawn(self, name: TurnName, reserved: tuple[WorkerStream, str]) -> None:
+        task = asyncio.create_task(self._claim(name, *reserved))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _claim(self, name: TurnName) -> None:
-        async with self._claim_slots:
-            reserved = self.reserve()
-            if reserved is None:
-                self.announce(name.chat_id)
-                return
-            stream, lease_id = reserved
-            turn: session_pb2.ClaimedTurn | None = None
-            try:
+    async def _claim(self, name: TurnName, stream: WorkerStream, lease_id: str) -> None:
+        turn: session_pb2.ClaimedTurn | None = None
+        try:
+            async with self._claim_slots:
                 turn = await self._turns.claim(name, lease_id)
-            except SwitchboardError as error:
-                log.warning("claim_failed", extra={"chat_id": name.chat_id, "code": error.code.name})
+        except SwitchboardError as error:
+            log.warning("claim_failed", extra={"chat_id": name.chat_id, "code": error.code.name})
+        finally:
             if turn is None:
                 self.release(stream)
-            else:
-                self.hand(stream, turn)
+        if turn is not None:
+            self.hand(stream, turn)

@@ -37,16 +37,18 @@ class Reader(Protocol):
 
 
 class _Feed:
-    """A chat that somebody follows. `waiting` holds what came while its position is being found out."""
+    """A chat that somebody follows. `waiting` holds what came while its position is being found out; `expected` counts
+    who waits for that, and will be a reader then."""
 
-    __slots__ = ("chat_id", "position", "readers", "ready", "waiting")
+    __slots__ = ("chat_id", "expected", "position", "readers", "ready", "waiting")
 
     def __init__(self, chat_id: str) -> None:
         self.chat_id = chat_id
         self.position = Position("", 0)
         self.readers: set[Reader] = set()
         self.waiting: list[tuple[Position, list[bytes]]] | None = []
-        self.ready: asyncio.Future[Position] | None = None
+        self.expected = 0
+        self.ready: asyncio.Task[SwitchboardError | None] | None = None
 
 
 class Fanout:
@@ -68,45 +70,65 @@ class Fanout:
         self._feeds: dict[str, _Feed] = {}
         self._repairs: set[asyncio.Task[None]] = set()
         self._repair_slots = asyncio.Semaphore(_REPAIRS_AT_ONCE)
+        self._subscriptions = 0
 
     async def add(self, chat_id: str, reader: Reader) -> Position:
         """Follows a chat: every event after the position returned is delivered, or the chat lost.
 
         Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE).
         """
-        feed = self._feeds.get(chat_id)
-        if feed is None:
-            feed = self._feeds[chat_id] = _Feed(chat_id)
-            feed.ready = asyncio.get_running_loop().create_future()
+        while True:
+            feed = self._feeds.get(chat_id)
+            if feed is None:
+                feed = self._feeds[chat_id] = _Feed(chat_id)
+                # No reader's own: the one who came first may go while others wait.
+                feed.ready = asyncio.create_task(self._establish(feed))
+            if feed.ready is None:
+                feed.readers.add(reader)
+                # While a gap is being closed the position is the last one delivered, and the rest is to come.
+                return feed.position
+            feed.expected += 1
             try:
-                feed.position = await self._log.position(chat_id)
-            except BaseException as exc:
-                del self._feeds[chat_id]
-                if isinstance(exc, SwitchboardError):
-                    feed.ready.set_exception(exc)
-                    feed.ready.exception()  # others may or may not wait for it
-                else:
-                    feed.ready.cancel()
-                raise
-            feed.readers.add(reader)
-            position = feed.position
-            feed.ready.set_result(position)
-            feed.ready = None
-            self._catch_up(feed)
-            return position
-        if feed.ready is not None:
-            await asyncio.shield(feed.ready)
-        feed.readers.add(reader)
-        # While a gap is being closed the position is the last one delivered, and the rest is to come.
-        return feed.position
+                error = await asyncio.shield(feed.ready)
+                if error is None and self._feeds.get(chat_id) is feed:
+                    feed.readers.add(reader)
+                    return feed.position
+            finally:
+                feed.expected -= 1
+                self._forget_unread(feed)
+            if error is not None:
+                raise error
+
+    async def _establish(self, feed: _Feed) -> SwitchboardError | None:
+        """Finds out where a chat's log ends; events from there on are not missed."""
+        try:
+            while True:
+                subscriptions = self._subscriptions
+                feed.position = await self._log.position(feed.chat_id)
+                # A subscription that was made since may have missed what came between.
+                if subscriptions == self._subscriptions:
+                    break
+        except SwitchboardError as error:
+            self._feeds.pop(feed.chat_id, None)
+            return error
+        except Exception:  # this task's boundary: those who wait must be told
+            log.exception("position_failed", extra={"chat_id": feed.chat_id})
+            self._feeds.pop(feed.chat_id, None)
+            return SwitchboardError(ErrorCode.INTERNAL, "the chat can't be followed just now")
+        feed.ready = None
+        self._catch_up(feed)
+        return None
 
     def remove(self, chat_id: str, reader: Reader) -> None:
         """Follows a chat no longer."""
         feed = self._feeds.get(chat_id)
         if feed is not None:
             feed.readers.discard(reader)
-            if not feed.readers and feed.ready is None:
-                del self._feeds[chat_id]
+            self._forget_unread(feed)
+
+    def _forget_unread(self, feed: _Feed) -> None:
+        if not feed.readers and not feed.expected and self._feeds.get(feed.chat_id) is feed:
+            del self._feeds[feed.chat_id]
 
     def appended(self, chat_id: str, first: Position, events: Sequence[event_pb2.Event]) -> None:
         """Delivers what this replica has just appended, ahead of its announcement, which then brings nothing new."""
@@ -137,6 +159,7 @@ class Fanout:
                     async for message in self._link.announcements(SILENCE_S):
                         if message is None:
                             log.info("subscription_up")
+                            self._subscriptions += 1
                             self._repair_all()
                         else:
                             self._receive(message)
@@ -194,9 +217,6 @@ class Fanout:
         """What came while the position was being found out follows it, or shows a gap."""
         waiting, feed.waiting = feed.waiting or [], None
         for first, blobs in waiting:
-            # An older epoch's stragglers say nothing about this one.
-            if feed.waiting is None and first.epoch != feed.position.epoch and (first, blobs) != waiting[-1]:
-                continue
             self._arrive(feed, first, blobs)
 
     def _repair_all(self) -> None:
@@ -213,22 +233,29 @@ class Fanout:
     async def _read_on(self, feed: _Feed) -> None:
         """Closes a gap by reading the log; readers of what can't be closed lose the chat."""
         error: ErrorCode | None = None
-        async with self._repair_slots:
-            while self._feeds.get(feed.chat_id) is feed:
-                try:
-                    reading = await self._log.read(feed.chat_id, feed.position, 1)
-                except SwitchboardError as exc:
-                    if exc.code is ErrorCode.UNAVAILABLE:
+        try:
+            async with self._repair_slots:
+                while self._feeds.get(feed.chat_id) is feed:
+                    subscriptions, waited = self._subscriptions, len(feed.waiting or ())
+                    try:
+                        reading = await self._log.read(feed.chat_id, feed.position, 1)
+                    except SwitchboardError as exc:
+                        if exc.code is not ErrorCode.UNAVAILABLE:
+                            error = exc.code
+                            break
                         await asyncio.sleep(_RETRY_S)
                         continue
-                    error = exc.code
-                    break
-                if reading.snapshot:
-                    break
-                if not reading.events:
-                    self._catch_up(feed)
-                    return
-                self._deliver(feed, reading.events)
+                    if reading.snapshot:
+                        break
+                    if reading.events:
+                        self._deliver(feed, reading.events)
+                    elif subscriptions == self._subscriptions:
+                        # What waited before this reading is in the log, and so delivered; or of an epoch that is over.
+                        feed.waiting = (feed.waiting or [])[waited:]
+                        self._catch_up(feed)
+                        return
+        except Exception:  # this task's boundary: readers must not wait for ever
+            log.exception("repair_failed", extra={"chat_id": feed.chat_id})
         if self._feeds.get(feed.chat_id) is feed:
             del self._feeds[feed.chat_id]
             for reader in tuple(feed.readers):

@@ -56,7 +56,13 @@ class Log:
     async def _read(self, chat_id: str, after: Position | None, snapshot_messages: int) -> Reading:
         epoch, offset = (after.epoch, after.offset) if after else ("", 0)
         raw = await self._link.run_packed(
-            scripts.READ_LOG, [keys.chat(chat_id)], epoch, offset, snapshot_messages, EVENTS_AT_MOST
+            scripts.READ_LOG,
+            [keys.chat(chat_id)],
+            epoch,
+            offset,
+            snapshot_messages,
+            EVENTS_AT_MOST,
+            stored.PAGE_BYTES,
         )
         if raw is False:
             raise no_chat()
@@ -68,7 +74,7 @@ class Log:
             return Reading(position, False, events, [], text_now.decode())
         first, parts, answer_sequence, text = rest
         messages = stored.messages(int(first), parts, int(answer_sequence), text)
-        return Reading(position, True, [], messages)
+        return Reading(position, True, [], stored.newest(messages, stored.PAGE_BYTES))
 
     async def _text(self, chat_id: str, message_id: str) -> str | None:
         root = keys.chat(chat_id)
@@ -80,7 +86,8 @@ class Log:
             return None
         _, first, parts, answer_sequence, text = raw
         found = stored.messages(int(first), parts, int(answer_sequence), text)
-        return found[0].content if found else None
+        # An edited text is not the one that was streamed.
+        return found[0].content if found and not found[0].HasField("edited_at") else None
 
 
 def _first_said(events: list[event_pb2.Event]) -> tuple[str, int] | None:

@@ -58,9 +58,10 @@ class Names:
     async def close(self, dialect: str, name: str) -> None:
         """Ends a session and deletes its chat. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
         session = await self.get(dialect, name)
-        # The chat first: if this fails half way, the name still leads to what is left to delete.
+        # The name first: whoever opens it from now on gets another chat. One left behind here goes by its lifetime.
+        if not await self._link.execute("DEL", keys.dialect_session(dialect, name)):
+            raise _not_open()
         await self._chats.delete(session.chat_id, "ended")
-        await self._link.execute("DEL", keys.dialect_session(dialect, name))
 
 
 def _not_open() -> SwitchboardError:

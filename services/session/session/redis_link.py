@@ -5,6 +5,7 @@ See docs/subsystems/log.md for what is promised when it fails.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +15,12 @@ import redis.asyncio as redis
 from chat.errors import ErrorCode, SwitchboardError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError
 
 from session import keys
 from session.redis_pipe import RedisPipe
+
+log = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S = 5.0
 """For one command; a script call takes under a millisecond, a server that fails over or loads its file seconds."""
@@ -73,7 +74,10 @@ class RedisLink:
         except NoScriptError:
             # Another server, or one that was restarted: it did not run.
             sha = await self._load(script)
+        try:
             return await self.execute("EVALSHA", sha, len(key_names), *key_names, *arguments)
+        except NoScriptError as exc:
+            raise _unavailable() from exc
 
     async def _load(self, script: Script) -> bytes:
         sha: bytes = await self.execute("SCRIPT", "LOAD", script.text)
@@ -87,19 +91,18 @@ class RedisLink:
     async def execute(self, *command: str | bytes | int | float) -> Any:
         """Runs one plain command; texts come back as bytes. Raises: SwitchboardError(UNAVAILABLE)."""
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                return await self._pipe.execute(*command)
-        except TimeoutError as exc:
-            self._pipe.drop()
-            raise _unavailable() from exc
-        except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError) as exc:
+            return await self._pipe.execute(*command, timeout_s=COMMAND_TIMEOUT_S)
+        except NoScriptError:
+            raise
+        except (RedisError, OSError) as exc:
+            # Out of reach, failing over, out of memory or disk: whatever it is, it may be over soon.
+            log.warning("redis_failed", extra={"command": command[0], "error": type(exc).__name__})
             raise _unavailable() from exc
 
     async def ping(self, timeout_s: float) -> bool:
         """Whether the server answers in time."""
         try:
-            async with asyncio.timeout(timeout_s):
-                return bool(await self._pipe.execute("PING"))
+            return bool(await self._pipe.execute("PING", timeout_s=timeout_s))
         except (RedisError, OSError):
             return False
 
@@ -111,7 +114,8 @@ class RedisLink:
         """
         pubsub = redis.Redis(connection_pool=self._pool).pubsub()
         try:
-            await pubsub.subscribe(keys.channel(None))
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                await pubsub.subscribe(keys.channel(None))
             while True:
                 # A heartbeat of our own comes through the same path, so that silence means a dead subscription.
                 async with asyncio.timeout(silence_s):

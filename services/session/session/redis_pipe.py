@@ -1,4 +1,4 @@
-"""One connection to Redis that many commands share: each is written as it comes, and replies are handed out in order.
+"""One connection to Redis that many commands share: what gathers is written together, replies are handed out in order.
 
 redis-py's own way, a connection from a pool for each command, costs several times as much, and keeps commands that come
 together apart. Its connection is used for what it is good at: addresses, TLS, authentication, parsing.
@@ -10,11 +10,11 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 
 
 class RedisPipe:
-    """Connects when it is first used, and again when it is used after it broke.
+    """Connects when it is first used, and again when it is used after its connection broke or timed out.
 
     A command whose connection broke fails with redis-py's ConnectionError, whether it ran or not: it is the caller who
     knows what may be repeated.
@@ -23,65 +23,98 @@ class RedisPipe:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._connecting = asyncio.Lock()
-        self._connection: AbstractConnection | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._line: _Line | None = None
 
-    async def execute(self, *command: str | bytes | int | float) -> Any:
-        """Sends a command and returns its reply. Raises: redis.exceptions.RedisError, OSError.
+    async def execute(self, *command: str | bytes | int | float, timeout_s: float) -> Any:
+        """Sends a command and returns its reply. One that is given up may still run.
 
-        Give it a time limit; one that is given up may still run.
+        Raises: redis.exceptions.RedisError, OSError (TimeoutError among them: then the connection is given up, too).
         """
-        connection = self._connection
-        if connection is None:
-            connection = await self._connect()
-        reply = asyncio.get_running_loop().create_future()
-        self._waiting.append(reply)
+        line: _Line | None = None
         try:
-            # Written before it first waits, so that the order of replies is that of `_waiting`.
-            await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-            return await reply
-        finally:
-            reply.cancel()
+            async with asyncio.timeout(timeout_s):
+                line = self._line
+                if line is None or line.broken:
+                    line = await self._connect()
+                return await line.send(command)
+        except (TimeoutError, ReadOnlyError, MasterDownError) as exc:
+            # It does not answer, or is a master no longer: what is at the address now is another one, perhaps.
+            if line is not None:
+                line.end(exc)
+            raise
 
-    async def _connect(self) -> AbstractConnection:
+    async def _connect(self) -> "_Line":
         async with self._connecting:
-            if self._connection is None:
+            if self._line is None or self._line.broken:
                 connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
                 await connection.connect()  # type: ignore[no-untyped-call]
-                self._connection = connection
-                self._reading = asyncio.create_task(self._read(connection))
-            return self._connection
-
-    async def _read(self, connection: AbstractConnection) -> None:
-        error: Exception = RedisConnectionError("the connection was closed")
-        try:
-            while True:
-                try:
-                    reply = await connection.read_response(disconnect_on_error=False)
-                except ResponseError as exc:
-                    if not (waiting := self._waiting.popleft()).done():
-                        waiting.set_exception(exc)
-                else:
-                    if not (waiting := self._waiting.popleft()).done():
-                        waiting.set_result(reply)
-        except Exception as exc:  # noqa: BLE001  this task's boundary: whatever it was, the connection is of no more use
-            error = exc
-        finally:
-            self._connection = None
-            broken, self._waiting = self._waiting, deque()
-            for waiting in broken:
-                if not waiting.done():
-                    waiting.set_exception(RedisConnectionError(f"the connection broke: {error}"))
-            await connection.disconnect(nowait=True)
-
-    def drop(self) -> None:
-        """Gives up a connection that does not answer; what waits fails, and the next command connects again."""
-        if self._reading is not None:
-            self._reading.cancel()
+                self._line = _Line(connection)
+            return self._line
 
     async def close(self) -> None:
         """Ends the connection; what waits fails."""
-        self.drop()
-        if self._reading is not None:
-            await asyncio.wait({self._reading})
+        if self._line is not None:
+            self._line.end(RedisConnectionError("closed"))
+            await asyncio.wait(self._line.tasks)
+
+
+class _Line:
+    """One connection, from its making to its end. It writes and reads by itself: no caller breaks it by going away."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[bytes] = []
+        self._wake = asyncio.Event()
+        self.broken = False
+        self.tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._read())]
+
+    def send(self, command: tuple[str | bytes | int | float, ...]) -> "asyncio.Future[Any]":
+        reply = asyncio.get_running_loop().create_future()
+        self._waiting.append(reply)
+        self._unsent.extend(self._connection.pack_command(*command))
+        self._wake.set()
+        return reply
+
+    def end(self, error: Exception) -> None:
+        """Nothing more is sent; what waits fails. Idempotent."""
+        if self.broken:
+            return
+        self.broken = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(RedisConnectionError(f"the connection broke: {error}"))
+                # Whoever waited may have gone.
+                waiting.exception()
+        self._waiting.clear()
+        for task in self.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self.tasks.append(asyncio.create_task(self._connection.disconnect(nowait=True)))
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                unsent, self._unsent = self._unsent, []
+                await self._connection.send_packed_command(unsent, check_health=False)
+        except Exception as exc:  # noqa: BLE001  this task's boundary: whatever it was, the connection is of no more use
+            self.end(exc)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                try:
+                    reply = await self._connection.read_response(disconnect_on_error=False)
+                except ResponseError as exc:
+                    reply = exc
+                waiting = self._waiting.popleft()
+                if waiting.done():
+                    continue
+                if isinstance(reply, Exception):
+                    waiting.set_exception(reply)
+                else:
+                    waiting.set_result(reply)
+        except Exception as exc:  # noqa: BLE001  as above
+            self.end(exc)

@@ -21,7 +21,7 @@ from session.dispatcher import Dispatcher, WorkerStream
 from session.fanout import Fanout
 from session.log import Log
 from session.names import Names
-from session.outbound import Outbound
+from session.outbound import RESPONSE_BYTES, Outbound
 from session.redis_link import RedisLink
 from session.turns import TurnName, Turns
 
@@ -383,7 +383,7 @@ class _GatewayReader:
         self.chats: set[str] = set()
         self.outbound = Outbound(session_pb2.SubscribeResponse)
         self._pending = 0
-
+        self._unsealed = 0
         self.overrun = False
         """Whether more came than a reader may be behind; nothing is kept for it any more."""
 
@@ -392,11 +392,16 @@ class _GatewayReader:
         self.outbound.wake()
 
     def deliver(self, chat_id: str, first: Position | None, events: Sequence[event_pb2.Event]) -> None:
-        self._pending += sum(event.ByteSize() for event in events)
+        size = sum(event.ByteSize() for event in events)
+        self._pending += size
         if self._pending > _MAX_PENDING_BYTES:
             self.overrun = True
             self.outbound.next.ClearField("events")
         if not self.overrun:
+            self._unsealed += size
+            if self._unsealed > RESPONSE_BYTES:
+                self.outbound.seal()
+                self._unsealed = size
             self.outbound.next.events.add(
                 chat_id=chat_id, first=None if first is None else position_to_proto(first), events=events
             )
@@ -410,7 +415,7 @@ class _GatewayReader:
     async def batches(self) -> AsyncIterator[session_pb2.SubscribeResponse]:
         """Each batch as it is ready."""
         async for response in self.outbound.batches():
-            self._pending = 0
+            self._pending = self._unsealed = 0
             yield response
 
 

@@ -9,6 +9,10 @@ from chat.messages import AnswerState
 from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""A page of messages or events is cut here: gRPC's messages end at 8 MiB."""
+CONTEXT_BYTES = 1024 * 1024
+"""Four times what the worker keeps by default (max_context_chars)."""
 CONTEXT_MESSAGES = 200
 """What a worker is given of a conversation at the most; DESIGN's window by tokens is the worker's to cut."""
 
@@ -78,7 +82,19 @@ def context(history: Iterable[chat_pb2.Message], turn_sequence: int) -> list[cha
         elif message.sequence <= turn_sequence:
             places.append(((message.sequence, 0), message))
     places.sort(key=lambda place: place[0])
-    return [message for _, message in places[-CONTEXT_MESSAGES:]]
+    return newest([message for _, message in places[-CONTEXT_MESSAGES:]], CONTEXT_BYTES)
+
+
+def newest(messages: Sequence[chat_pb2.Message], most_bytes: int) -> list[chat_pb2.Message]:
+    """The last messages that fit together, the last one always."""
+    kept = len(messages)
+    size = 0
+    for message in reversed(messages):
+        size += message.ByteSize()
+        if size > most_bytes and kept < len(messages):
+            break
+        kept -= 1
+    return list(messages[kept:])
 
 
 def _bytes(value: object) -> bytes:

@@ -67,11 +67,12 @@ class Turns:
         self._new_id = new_id
         self._now_us = now_us
         self._max_waiting = max_waiting
+        self._polls = 0
 
     async def begin(self, request: session_pb2.BeginTurnRequest, limit_s: float, lease_id: str) -> Begun:
         """Appends the message and makes its turn due; claims it under `lease_id` unless that is empty.
 
-        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: archived, QUEUE_FULL, UNAVAILABLE).
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: archived, ALREADY_EXISTS, QUEUE_FULL, UNAVAILABLE).
         """
         given = request.message
         message = chat_pb2.Message(
@@ -92,7 +93,7 @@ class Turns:
         event = event_pb2.Event(
             message_created=event_pb2.MessageCreated(message=message, turn_id=turn_id, answer_id=answer_id)
         )
-        key = f"{given.sender_id}|{request.idempotency_key}" if request.idempotency_key else ""
+        key = f"{len(given.sender_id)}|{given.sender_id}|{request.idempotency_key}" if request.idempotency_key else ""
         arguments = [
             event.SerializeToString(),
             message.SerializeToString(),
@@ -129,6 +130,8 @@ class Turns:
                 return await self._again(request.chat_id, first, state)
             case b"archived":
                 raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "the chat is archived; nothing can be posted to it")
+            case b"taken":
+                raise SwitchboardError(ErrorCode.ALREADY_EXISTS, "this message id is taken", field="message.id")
             case b"full":
                 raise SwitchboardError(
                     ErrorCode.QUEUE_FULL, "too many messages wait for an answer in this chat; wait for one to end"
@@ -243,8 +246,13 @@ class Turns:
         """The turns that may be claimed, and those whose deadline has passed. Raises: SwitchboardError(UNAVAILABLE)."""
         due: list[TurnName] = []
         late: list[TurnName] = []
+        self._polls += 1
         for group in self._link.partition_groups():
-            names = [name for index in group for name in (keys.due(index), keys.deadlines(index))]
+            # From another partition each time: a thousand due turns of one must not hide the others for ever.
+            start = self._polls * 37 % len(group)
+            names = [
+                name for index in (*group[start:], *group[:start]) for name in (keys.due(index), keys.deadlines(index))
+            ]
             found_due, found_late = await self._link.run_packed(scripts.POLL, names, _POLL_AT_MOST)
             due.extend(map(_turn_name, found_due))
             late.extend(map(_turn_name, found_late))

@@ -775,7 +775,7 @@ class ClaimedTurn(_message.Message):
     @_builtins.property
     def context(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation, oldest first, each answer behind the message it answers; it ends with the turn's own message.
-        At most 200 messages; what came before is left out, and of answers their attempts.
+        At most 200 messages and 1 MiB; what came before is left out, and of answers their attempts.
         """
 
     @_builtins.property
@@ -1245,7 +1245,7 @@ class Snapshot(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
-        """The last messages, oldest first, the answer under way included (state RUNNING, content: the text so far)."""
+        """The last messages, at most 4 MiB of them, oldest first, the answer under way included (state RUNNING, content: the text so far)."""
 
     def __init__(
         self,
@@ -1274,8 +1274,8 @@ class ReadLogResponse(_message.Message):
     """
     @_builtins.property
     def position(self) -> _chat_pb2.Position:
-        """The position that this response brings the reader to. Behind the log's end when there were more than 2,000 events:
-        read on from here.
+        """The position that this response brings the reader to. Behind the log's end when there were more than 2,000 events
+        or 4 MiB of them: read on from here.
         """
 
     @_builtins.property

@@ -216,7 +216,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """Reads a page of a chat's history, oldest first. NOT_FOUND: no chat.
+        """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
+        NOT_FOUND: no chat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,6 +236,7 @@ class SessionServiceServicer:
         neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
         same key by the same sender within 24 hours returns the first call's result and appends nothing.
         NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
+        ALREADY_EXISTS: the message's id is taken.
         PERMISSION_DENIED: the chat is archived.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

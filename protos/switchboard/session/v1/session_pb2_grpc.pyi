@@ -66,7 +66,9 @@ class SessionServiceStub:
     ListParticipants: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListParticipantsRequest, _session_pb2.ListParticipantsResponse]
     """Lists a chat's participants, by the time they joined. NOT_FOUND: no chat."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListMessagesRequest, _session_pb2.ListMessagesResponse]
-    """Reads a page of a chat's history, oldest first. NOT_FOUND: no chat."""
+    """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
+    NOT_FOUND: no chat.
+    """
     EditMessage: _grpc.UnaryUnaryMultiCallable[_session_pb2.EditMessageRequest, _session_pb2.EditMessageResponse]
     """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
     PERMISSION_DENIED: the message is an answer still under way.
@@ -76,6 +78,7 @@ class SessionServiceStub:
     neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
     same key by the same sender within 24 hours returns the first call's result and appends nothing.
     NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
+    ALREADY_EXISTS: the message's id is taken.
     PERMISSION_DENIED: the chat is archived.
     """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_session_pb2.CancelTurnRequest, _session_pb2.CancelTurnResponse]
@@ -152,7 +155,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     ListParticipants: _aio.UnaryUnaryMultiCallable[_session_pb2.ListParticipantsRequest, _session_pb2.ListParticipantsResponse]  # type: ignore[assignment]
     """Lists a chat's participants, by the time they joined. NOT_FOUND: no chat."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_pb2.ListMessagesRequest, _session_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Reads a page of a chat's history, oldest first. NOT_FOUND: no chat."""
+    """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
+    NOT_FOUND: no chat.
+    """
     EditMessage: _aio.UnaryUnaryMultiCallable[_session_pb2.EditMessageRequest, _session_pb2.EditMessageResponse]  # type: ignore[assignment]
     """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
     PERMISSION_DENIED: the message is an answer still under way.
@@ -162,6 +167,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
     same key by the same sender within 24 hours returns the first call's result and appends nothing.
     NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
+    ALREADY_EXISTS: the message's id is taken.
     PERMISSION_DENIED: the chat is archived.
     """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_session_pb2.CancelTurnRequest, _session_pb2.CancelTurnResponse]  # type: ignore[assignment]
@@ -289,7 +295,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.ListMessagesResponse, _abc.Awaitable[_session_pb2.ListMessagesResponse]]:
-        """Reads a page of a chat's history, oldest first. NOT_FOUND: no chat."""
+        """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
+        NOT_FOUND: no chat.
+        """
 
     @_abc_1.abstractmethod
     def EditMessage(
@@ -311,6 +319,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
         same key by the same sender within 24 hours returns the first call's result and appends nothing.
         NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
+        ALREADY_EXISTS: the message's id is taken.
         PERMISSION_DENIED: the chat is archived.
         """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # grpc.aio classes are generic in their stubs only
 
+import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -27,6 +28,9 @@ def translated() -> Generator[None, None, None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise _translated(error) from error
+    except asyncio.InvalidStateError as error:
+        # What grpc.aio raises for using a call that has ended meanwhile.
+        raise SwitchboardError(ErrorCode.UNAVAILABLE, _OUTAGE) from error
 
 
 def _translated(error: grpc.aio.AioRpcError) -> SwitchboardError:

@@ -41,8 +41,6 @@ for i, root in ipairs(KEYS) do
   else
     local length, stored = fits(root, events)
     if not length then
-      -- Said under this sequence, so that the same append coming late is not taken for the next one.
-      redis.call('HSET', root, 'seq', sequence)
       results[i] = { 'text', stored }
     else
       local blobs, pieces, ended, numbered_as = {}, {}, nil, false

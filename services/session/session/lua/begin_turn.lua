@@ -3,7 +3,7 @@
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: {MessageCreated as Event, Message, message id, idempotency key or '', turn id or '', answer id,
 --          settings, limit ms, turns that may wait, lease id or '', lease ms}
--- returns  msgpack: {'gone'} | {'archived'} | {'full'}
+-- returns  msgpack: {'gone'} | {'archived'} | {'full'} | {'taken'} (the message id)
 --          | {'again', what the first call returned: {message, sequence, turn, answer, epoch, offset}, state of the turn}
 --          | {'ok', sequence, epoch, offset, state, claim or false, user ids to list the chat for}
 local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms = unpack(cmsgpack.unpack(ARGV[3]))
@@ -16,11 +16,17 @@ if key ~= '' then
   local known = redis.call('GET', key_name)
   if known then
     local first = cmsgpack.unpack(known)
-    return cmsgpack.pack({ 'again', first, redis.call('HGET', root .. ':turn:' .. first[3], 'state') })
+    -- A chat may have been deleted and made again under its id.
+    if redis.call('HGET', root .. ':ids', first[1]) == int(first[2]) then
+      return cmsgpack.pack({ 'again', first, redis.call('HGET', root .. ':turn:' .. first[3], 'state') })
+    end
   end
 end
 if redis.call('HEXISTS', root, 'archived') == 1 then
   return cmsgpack.pack({ 'archived' })
+end
+if redis.call('HEXISTS', root .. ':ids', id) == 1 then
+  return cmsgpack.pack({ 'taken' })
 end
 local busy = redis.call('HGET', root, 'turn')
 if turn ~= '' and busy and redis.call('LLEN', root .. ':queue') >= most then

@@ -8,6 +8,7 @@
 local turn, state, rest, patch, only_late, all = unpack(cmsgpack.unpack(ARGV[3]))
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
+  forget(root, turn)
   return cmsgpack.pack(false)
 end
 local epoch = server_epoch()
@@ -29,6 +30,9 @@ for _, id in ipairs(waiting) do
   end
 end
 local current = redis.call('HGET', root, 'turn')
+if only_late and turn ~= current then
+  forget(root, turn)
+end
 if current and (all or turn == '' or turn == current) then
   local deadline = redis.call('ZSCORE', tag_of(root) .. 'deadlines', member(root, current))
   if not only_late or (deadline and tonumber(deadline) <= now_ms()) then

@@ -130,6 +130,12 @@ local function member(root, turn)
   return chat_of(root) .. '|' .. turn
 end
 
+-- A turn whose chat has gone, or has gone on: nobody is to look for it again. Turns that wait are not in these.
+local function forget(root, turn)
+  redis.call('ZREM', tag_of(root) .. 'due', member(root, turn))
+  redis.call('ZREM', tag_of(root) .. 'deadlines', member(root, turn))
+end
+
 local function make_due(root, turn)
   local key = root .. ':turn:' .. turn
   local now = now_ms()
@@ -146,8 +152,7 @@ local function close_turn(root, turn, state)
   local key = root .. ':turn:' .. turn
   redis.call('HSET', key, 'state', state)
   redis.call('EXPIRE', key, DAY_S)
-  redis.call('ZREM', tag_of(root) .. 'due', member(root, turn))
-  redis.call('ZREM', tag_of(root) .. 'deadlines', member(root, turn))
+  forget(root, turn)
 end
 
 -- Ends the turn at the chat's head: keeps its text, completes the answer's stored message with `patch` (a Message), and
@@ -196,7 +201,8 @@ local function claim(root, turn, lease, lease_ms)
   local claims = redis.call('HINCRBY', key, 'claims', 1)
   local stored = redis.call('HMGET', key, 'sequence', 'answer', 'settings', 'deadline_ms')
   local chat = redis.call('HMGET', root, 'meta', 'count', 'answer')
-  local last = tonumber(chat[2])
+  -- Answers to what came before may stand behind the turn's own message, as many as turns may wait.
+  local last = math.min(tonumber(chat[2]), tonumber(stored[1]) + 64)
   local first = math.max(1, last - HISTORY + 1)
   local fields = {}
   for sequence = first, last do
