@@ -41,10 +41,11 @@ async def test_a_chat_of_more_text_than_any_model_takes_is_still_answered(pair: 
     reader = FayeReader(chat)
     await reader.connect(0)
     for _ in range(140):
-        await reader.send(question(headers_ms=60_000) + "z" * 60_000)
+        await reader.send(question(text="still here", headers_ms=1_500) + "z" * 60_000)
         while (await chat.post("stop", gateway=1))["message"] != "Answer stopped":
             pass
         await reader.read_to_end()
-    await reader.send(question(text="still here"))
+    # What was stopped unanswered is asked again with this, as one message.
+    await reader.send("Well?")
     assert await reader.read_to_end() == "<p>still here</p>"
     await reader.close()
