@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 
+import httpx2
+import pytest
 from launcher.stack import Stack
 
 from .faye import FayeChat, FayeReader, question
@@ -33,6 +35,15 @@ async def test_a_request_whose_head_does_not_end_is_refused(pair: Stack) -> None
     writer.write(b"GET /livez HTTP/1.1\r\nX-A: " + b"a" * 200_000)
     assert (await read_to_end(reader)).startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
     writer.close()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_half_a_surrogate_pair_is_a_bad_request_in_openais_form(pair: Stack, stream: bool) -> None:
+    body = '{"model":"claude-sonnet-4-5","stream":%s,"messages":[{"role":"user","content":"\\ud800"}]}'
+    headers = {"authorization": f"Bearer {pair.secrets.api_key}", "content-type": "application/json"}
+    async with httpx2.AsyncClient(base_url=pair.gateway_urls[0], headers=headers) as client:
+        response = await client.post("/v1/chat/completions", content=body % str(stream).lower())
+    assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
 async def test_a_chat_of_more_text_than_any_model_takes_is_still_answered(pair: Stack) -> None:

@@ -73,6 +73,11 @@ def detail(error: SwitchboardError | RequestValidationError) -> Response:
     return JSONResponse({"detail": error.failure.message}, status_of(error.code), headers_of(error))
 
 
+_NO_TEXT = SwitchboardError(
+    ErrorCode.INVALID_ARGUMENT, "A text in the request is not valid Unicode: it holds half of a surrogate pair."
+)
+
+
 def dialect_route(shape: Shape, guard: Guard | None = None) -> type[APIRoute]:
     """A route class for a dialect's APIRouter: `guard` before anything is read, every failure in `shape`."""
 
@@ -87,6 +92,9 @@ def dialect_route(shape: Shape, guard: Guard | None = None) -> type[APIRoute]:
                     return await handle(request)
                 except (SwitchboardError, RequestValidationError) as error:
                     return shape(error)
+                except UnicodeEncodeError:
+                    # JSON can escape half of a surrogate pair, which no text can hold and nothing behind us takes.
+                    return shape(_NO_TEXT)
 
             return shaped
 
@@ -121,7 +129,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, _Result]) 
     if working.cancelled():
         raise SwitchboardError(ErrorCode.CANCELLED, "The client has gone away.")
     result = working.result()
-    if isinstance(result, SwitchboardError):
+    if isinstance(result, SwitchboardError | UnicodeEncodeError):
         raise result
     return result
 
@@ -130,10 +138,10 @@ async def _first(events: AsyncIterator[bytes]) -> bytes:
     return await anext(events, b"")
 
 
-async def _caught(work: Coroutine[Any, Any, _Result]) -> _Result | SwitchboardError:
+async def _caught(work: Coroutine[Any, Any, _Result]) -> _Result | SwitchboardError | UnicodeEncodeError:
     try:
         return await work
-    except SwitchboardError as error:
+    except (SwitchboardError, UnicodeEncodeError) as error:
         return error
 
 
