@@ -1,0 +1,74 @@
+"""What the contract says of requests' fields: each check raises INVALID_ARGUMENT (or TOO_LARGE) and names the field."""
+
+import re
+
+from chat.errors import ErrorCode, SwitchboardError
+from google.protobuf.duration_pb2 import Duration
+from switchboard.chat.v1 import chat_pb2
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_MAX_CONTENT_BYTES = 1024 * 1024
+_MAX_STRUCT_BYTES = 16 * 1024
+
+
+def is_id(value: str) -> bool:
+    """Whether it has the form of an id."""
+    return _ID.fullmatch(value) is not None
+
+
+def invalid(field: str, message: str) -> SwitchboardError:
+    return SwitchboardError(ErrorCode.INVALID_ARGUMENT, f"{field} {message}", field=field)
+
+
+def check_id(field: str, value: str) -> None:
+    if not _ID.fullmatch(value):
+        raise invalid(field, "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+
+
+def check_name(field: str, value: str) -> None:
+    if not 1 <= len(value.encode()) <= 200:
+        raise invalid(field, "must be 1 to 200 bytes")
+
+
+def check_content(field: str, value: str) -> None:
+    if not value:
+        raise invalid(field, "must not be empty")
+    if len(value.encode()) > _MAX_CONTENT_BYTES:
+        raise SwitchboardError(ErrorCode.TOO_LARGE, f"{field} is at most {_MAX_CONTENT_BYTES} bytes", field=field)
+
+
+def check_limit(value: int, default: int) -> int:
+    if value > 1000:
+        raise invalid("limit", "is at most 1000")
+    return value or default
+
+
+def check_span(field: str, span: Duration, given: bool, default_s: float, *, low: float, high: float) -> float:
+    if not given:
+        return default_s
+    seconds = span.seconds + span.nanos / 1e9
+    if not low <= seconds <= high:
+        raise invalid(field, f"must be {low:g} s to {high:g} s")
+    return seconds
+
+
+def check_chat(chat: chat_pb2.Chat) -> None:
+    if len(chat.title) > 200:
+        raise invalid("chat.title", "is at most 200 characters")
+    if len(chat.description) > 1000:
+        raise invalid("chat.description", "is at most 1,000 characters")
+    if chat.attributes.ByteSize() > _MAX_STRUCT_BYTES:
+        raise invalid("chat.attributes", f"is at most {_MAX_STRUCT_BYTES} bytes")
+
+
+def check_message(message: chat_pb2.Message) -> None:
+    if message.role not in (chat_pb2.ROLE_USER, chat_pb2.ROLE_SYSTEM):
+        raise invalid("message.role", "must be USER or SYSTEM")
+    check_content("message.content", message.content)
+    for field, value in (("message.id", message.id), ("message.reply_to_id", message.reply_to_id)):
+        if value:
+            check_id(field, value)
+    if len(message.sender_id.encode()) > 200:
+        raise invalid("message.sender_id", "is at most 200 bytes")
+    if message.metadata.ByteSize() > _MAX_STRUCT_BYTES:
+        raise invalid("message.metadata", f"is at most {_MAX_STRUCT_BYTES} bytes")
