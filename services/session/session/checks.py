@@ -17,20 +17,24 @@ def is_id(value: str) -> bool:
 
 
 def invalid(field: str, message: str) -> SwitchboardError:
+    """The error for a field that breaks its range."""
     return SwitchboardError(ErrorCode.INVALID_ARGUMENT, f"{field} {message}", field=field)
 
 
 def check_id(field: str, value: str) -> None:
+    """An id: 1 to 128 characters."""
     if not _ID.fullmatch(value):
         raise invalid(field, "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
 
 
 def check_name(field: str, value: str) -> None:
+    """A user's or session's name: 1 to 200 bytes."""
     if not 1 <= len(value.encode()) <= 200:
         raise invalid(field, "must be 1 to 200 bytes")
 
 
 def check_content(field: str, value: str) -> None:
+    """A message's text: 1 byte to 1 MiB."""
     if not value:
         raise invalid(field, "must not be empty")
     if len(value.encode()) > _MAX_CONTENT_BYTES:
@@ -38,12 +42,14 @@ def check_content(field: str, value: str) -> None:
 
 
 def check_limit(value: int, default: int) -> int:
+    """How many to return: 1 to 1,000; 0 is the default."""
     if value > 1000:
         raise invalid("limit", "is at most 1000")
     return value or default
 
 
 def check_span(field: str, span: Duration, given: bool, default_s: float, *, low: float, high: float) -> float:
+    """A time in seconds, `low` to `high`; the default when it is not given."""
     if not given:
         return default_s
     seconds = span.seconds + span.nanos / 1e9
@@ -53,6 +59,7 @@ def check_span(field: str, span: Duration, given: bool, default_s: float, *, low
 
 
 def check_chat(chat: chat_pb2.Chat) -> None:
+    """The lengths of a chat's fields."""
     if len(chat.title) > 200:
         raise invalid("chat.title", "is at most 200 characters")
     if len(chat.description) > 1000:
@@ -62,6 +69,7 @@ def check_chat(chat: chat_pb2.Chat) -> None:
 
 
 def check_message(message: chat_pb2.Message) -> None:
+    """A message that somebody sends."""
     if message.role not in (chat_pb2.ROLE_USER, chat_pb2.ROLE_SYSTEM):
         raise invalid("message.role", "must be USER or SYSTEM")
     check_content("message.content", message.content)
