@@ -48,8 +48,9 @@ class Plan:
     usage: see `Usage`.
 
     status, code: an HTTP error instead of an answer; one is enough. `code` takes `context_length_exceeded`,
-        `content_policy`, `invalid_api_key`, `insufficient_quota`, `rate_limit_exceeded`, `model_not_found`,
-        `overloaded` (translated, and implying the status), or any other word, sent as it is.
+        `content_policy`, `invalid_api_key`, `insufficient_quota`, `credit_balance_exhausted`,
+        `rate_limit_exceeded`, `model_not_found`, `overloaded` (translated, and implying the status), or any other
+        word, sent as it is.
     error_type, message: override those of `status` and of `error_after`. retry_after: seconds, as a header.
     reset_before_headers: a TCP reset instead of a response.
     refuse_prefill: True refuses a trailing assistant message, False accepts it; None does what the provider does.

@@ -110,6 +110,11 @@ CODES: dict[str, tuple[int, str]] = {
     "content_policy": (400, "Output blocked by content filtering policy"),
     "invalid_api_key": (401, "invalid x-api-key"),
     "insufficient_quota": (429, "You have reached your specified API usage limits."),
+    "credit_balance_exhausted": (
+        400,
+        "Your credit balance is too low to access the Anthropic API. "
+        "Please go to Plans & Billing to upgrade or purchase credits.",
+    ),
     "rate_limit_exceeded": (429, "This request would exceed your organization's rate limit."),
     "model_not_found": (404, "model: unknown-model"),
     "overloaded": (529, "Overloaded"),

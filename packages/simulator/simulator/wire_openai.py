@@ -131,6 +131,13 @@ CODES: dict[str, tuple[int, str, str, str, str | None]] = {
         "You exceeded your current quota, please check your plan and billing details.",
         None,
     ),
+    "credit_balance_exhausted": (
+        429,
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "You exceeded your current quota, please check your plan and billing details.",
+        None,
+    ),
     "rate_limit_exceeded": (429, "requests", "rate_limit_exceeded", ERRORS[429][1], None),
     "model_not_found": (
         404,
@@ -267,7 +274,7 @@ class OpenAIWire:
         return b"x-request-id: req_sim%026d\r\nopenai-version: 2020-10-01\r\nopenai-processing-ms: 1\r\n" % n
 
     def error_headers(self, error: ProviderError, retry_after: float | None) -> bytes:
-        again = (error.status in {408, 409, 429} or error.status >= 500) and error.code != "insufficient_quota"
+        again = (error.status in {408, 409, 429} or error.status >= 500) and error.type != "insufficient_quota"
         head = f"x-should-retry: {'true' if again else 'false'}\r\n"
         if retry_after is not None:
             head += f"retry-after: {format_number(retry_after)}\r\nretry-after-ms: {math.ceil(retry_after * 1000)}\r\n"

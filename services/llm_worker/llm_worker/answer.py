@@ -96,7 +96,8 @@ class _Answering:
                 self._attempts.append(attempt.record())
             if error is None:
                 return self._completed(attempt)
-            log.warning(
+            log.log(
+                logging.ERROR if error.rule.loud else logging.WARNING,
                 "attempt failed",
                 extra={
                     "provider": target.provider.name,
@@ -199,7 +200,8 @@ class _Attempt:
                 finally:
                     watch.stop()
         except ProviderError as exc:
-            error = exc
+            # Without its frames, of which this one holds it: a circle, and all that was asked with it.
+            error = exc.with_traceback(None)
         except TimeoutError:
             error = ProviderError(Outcome.SLOW if self._first_token_at is None else Outcome.SILENT)
         except BaseException:

@@ -5,6 +5,7 @@ lets every waiting call through when half-open (measured, pybreaker 1.4.1). So i
 calls only: a permit is taken before the call and is told, once, how it ended. See docs/subsystems/providers.md.
 """
 
+import traceback
 from collections.abc import Callable
 from enum import Enum
 
@@ -78,7 +79,9 @@ class Breaker:
             return
         try:
             self._circuit.call(_fail if failed else _succeed)
-        except (_CallFailedError, pybreaker.CircuitBreakerError):
+        except (_CallFailedError, pybreaker.CircuitBreakerError) as told:
+            # pybreaker's frames hold what they raise, and through their callers all that was asked: a circle.
+            traceback.clear_frames(told.__traceback__)
             if self._circuit.current_state == pybreaker.STATE_OPEN:
                 self._opened_at = self._clock()
 

@@ -6,11 +6,22 @@ what does not fit: the oldest messages go first, counted in characters (tokens a
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from chat.messages import AnswerSettings, AnswerState, Message, Role
+from chat.messages import AnswerSettings, Role
 
 from llm_worker.provider import Line
 from llm_worker.settings import Persona
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a context needs of a chat's message: all of it would cost four times as much, for each of the history."""
+
+    role: Role
+    text: str
+    failed: bool = False
+    """An answer that broke off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +43,18 @@ def choose_persona(personas: Mapping[str, Persona], settings: AnswerSettings, di
 
 
 def question_of_turn(
-    settings: AnswerSettings, persona: Persona, messages: Sequence[Message], *, max_chars: int
+    settings: AnswerSettings, persona: Persona, messages: Sequence[Said], *, max_chars: int
 ) -> Question:
     """What a claimed turn asks: its own message, the last, is the user's whoever sent it."""
     *earlier, own = messages
     systems, lines = [settings.system_prompt or persona.system_prompt], []
     for message in earlier:
         if message.role is Role.SYSTEM:
-            systems.append(message.content)
-        elif message.content.strip() and not _broken(message):
-            lines.append(Line(message.role, message.content))
-    lines.append(Line(Role.USER, own.content))
+            systems.append(message.text)
+        # A failed answer is no example to follow; one that was stopped was read, and may be spoken of.
+        elif not message.failed and message.text.strip():
+            lines.append(Line(message.role, message.text))
+    lines.append(Line(Role.USER, own.text))
     return Question(
         lines=trim(merge(lines), max_chars),
         system_prompt=join_systems(systems),
@@ -58,13 +70,9 @@ def join_systems(texts: Iterable[str]) -> str:
 
 def merge(lines: Iterable[Line]) -> tuple[Line, ...]:
     """Lines of the same role that follow one another as one: providers want them to alternate."""
-    merged: list[Line] = []
-    for line in lines:
-        if merged and merged[-1].role is line.role:
-            merged[-1] = Line(line.role, f"{merged[-1].text}\n\n{line.text}")
-        else:
-            merged.append(line)
-    return tuple(merged)
+    return tuple(
+        Line(role, "\n\n".join(line.text for line in same)) for role, same in groupby(lines, key=lambda line: line.role)
+    )
 
 
 def trim(lines: tuple[Line, ...], max_chars: int) -> tuple[Line, ...]:
@@ -77,8 +85,3 @@ def trim(lines: tuple[Line, ...], max_chars: int) -> tuple[Line, ...]:
     while start < len(lines) - 1 and lines[start].role is not Role.USER:
         start += 1
     return lines[start:]
-
-
-def _broken(message: Message) -> bool:
-    """A failed answer is no example to follow; one that was stopped was read, and may be spoken of."""
-    return message.answer is not None and message.answer.state is AnswerState.FAILED

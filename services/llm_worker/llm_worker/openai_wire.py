@@ -49,12 +49,19 @@ OUTCOMES_OF_CODE = {
 }
 """Codes that say more than the status they come with. Source: platform.openai.com/docs/guides/error-codes."""
 
+SPENT_TYPE = "insufficient_quota"
+"""Of a 429 that waiting does not help; its code says which limit was reached (a balance, a project's, an
+organisation's), or nothing. Source: platform.openai.com/docs/guides/error-codes."""
+
 ReadError = Callable[[openai.APIStatusError], ProviderError]
 
 
 def read_status_error(error: openai.APIStatusError) -> ProviderError:
     """An HTTP error as OpenAI describes it: `{"error": {"code": ..., "type": ...}}`."""
-    outcome = OUTCOMES_OF_CODE.get(error.code or "") or outcome_of_status(error.status_code)
+    if error.type == SPENT_TYPE:
+        outcome = Outcome.KEY_REFUSED
+    else:
+        outcome = OUTCOMES_OF_CODE.get(error.code or "") or outcome_of_status(error.status_code)
     retry_after_s = read_retry_after(error.response.headers.get("retry-after"))
     return ProviderError(outcome, retry_after_s=retry_after_s, status=error.status_code)
 
@@ -70,6 +77,7 @@ class OpenAIClient:
         read_error: ReadError = read_status_error,
     ) -> None:
         self.name = settings.name
+        self._url = f"{settings.base_url}/chat/completions"
         self._limit_field = settings.limit_field
         self._read_error = read_error
         self._client = openai.AsyncOpenAI(
@@ -90,10 +98,11 @@ class OpenAIClient:
         client = self._client if key is None else self._client.with_options(api_key=key)
         try:
             # What `chat.completions.create` does but for walking over every message with its types: half its cost.
-            asked = await client.post(
-                "/chat/completions",
-                body=self._parameters(request),
-                cast_to=object,
+            # Given as bytes, to a whole URL, and asked for the response itself, it is half of that again.
+            response: Any = await client.post(
+                self._url,
+                content=orjson.dumps(self._parameters(request)),
+                cast_to=httpx2.Response,
                 stream=True,
                 stream_cls=openai.AsyncStream[object],
             )
@@ -101,7 +110,7 @@ class OpenAIClient:
             raise self._read_error(exc) from exc
         except openai.APIConnectionError as exc:
             raise ProviderError(Outcome.UNREACHABLE) from exc
-        body = body_of(asked.response)
+        body = body_of(response)
         try:
             async for piece in read_answer(body):
                 yield piece

@@ -1,6 +1,7 @@
 """What one call to a provider came to, and what that asks of us: the closed set that adapters translate into.
 
-Adapters decide by HTTP status, by the class of an exception and by the error's code field, never by a message's text.
+Adapters decide by HTTP status, by the class of an exception and by the error's code and type, never by a message's text
+(with one exception, `providers.anthropic.SPENT_MESSAGE`).
 The table is DESIGN section 7; see docs/subsystems/providers.md.
 """
 
@@ -22,6 +23,8 @@ class Rule:
     """Before the first token, the next target of the route may answer instead."""
     billed: bool = False
     """The provider is expected to charge for what it had begun."""
+    loud: bool = False
+    """Waiting does not help: the operator has to do something."""
 
 
 _NO_ANSWER = ErrorCode.PROVIDER_UNAVAILABLE
@@ -36,7 +39,9 @@ class Outcome(Enum):
     SILENT = Rule(_NO_ANSWER, "The provider fell silent in the middle of the answer.", counts=True, billed=True)
     CUT = Rule(_NO_ANSWER, "The provider broke off in the middle of the answer.", counts=True, billed=True)
     RATE_LIMITED = Rule(_NO_ANSWER, "The provider's rate limit is reached; try again later.")
-    KEY_REFUSED = Rule(_NO_ANSWER, "The provider refuses the platform's key, or its quota is spent; try again later.")
+    KEY_REFUSED = Rule(
+        _NO_ANSWER, "The provider refuses the platform's key, or its quota is spent; try again later.", loud=True
+    )
     MODEL_UNKNOWN = Rule(_NO_ANSWER, "The provider does not offer this model.")
     NOT_UNDERSTOOD = Rule(_NO_ANSWER, "The provider did not understand the request.")
     CONTEXT_TOO_LONG = Rule(

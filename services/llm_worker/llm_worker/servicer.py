@@ -2,11 +2,12 @@
 
 import logging
 import math
+import re
 from typing import Any, NoReturn, Protocol
 
 import grpc.aio
 from chat import codec
-from chat.errors import ErrorCode, SwitchboardError
+from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.messages import AnswerState, Role
 from google.protobuf.timestamp_pb2 import Timestamp
 from runtime.rpc_errors import status_of
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 
 MAX_OUTPUT_TOKENS = 128_000
 MAX_STOPS = 4
+MAX_PARTS = 10_000
+"""In all messages together. What fits into a request, millions, would hold up every other stream for seconds."""
+ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""As the session service takes them."""
 
 _BREAKER_STATES = {
     BreakerState.CLOSED: llm_pb2.BREAKER_STATE_CLOSED,
@@ -59,7 +64,8 @@ class LLMServicer(llm_pb2_grpc.LLMServiceServicer):
         try:
             question, targets = read_question(request), self._find(request.model)
         except SwitchboardError as exc:
-            await _abort(context, exc)
+            _fail(context, exc.failure, exc.field)
+            return
         self._generating += 1
         try:
             await self._generate(question, targets, context)
@@ -74,15 +80,17 @@ class LLMServicer(llm_pb2_grpc.LLMServiceServicer):
         if made.state is AnswerState.COMPLETED:
             await context.write(llm_pb2.GenerateResponse(finished=llm_pb2.Finished(answer=codec.answer_to_proto(made))))
         elif made.failure is not None:
-            await context.abort_with_status(status_of(made.failure))
+            _fail(context, made.failure)
 
     async def StartTurn(self, request: llm_pb2.StartTurnRequest, context: _Context) -> llm_pb2.StartTurnResponse:
         try:
-            if not request.chat_id:
-                _refuse("chat_id", "must be set")
+            for field, value in (("chat_id", request.chat_id), ("turn_id", request.turn_id)):
+                if not ID.fullmatch(value) and (value or field == "chat_id"):
+                    _refuse(field, "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
             claimed = await self._turns.start_turn(request.chat_id, request.turn_id)
         except SwitchboardError as exc:
-            await _abort(context, exc)
+            _fail(context, exc.failure, exc.field)
+            return llm_pb2.StartTurnResponse()
         return llm_pb2.StartTurnResponse(claimed=claimed)
 
     async def ListModels(self, request: llm_pb2.ListModelsRequest, context: _Context) -> llm_pb2.ListModelsResponse:
@@ -137,6 +145,8 @@ class _CallSink:
 
 def read_question(request: llm_pb2.GenerateRequest) -> Question:
     """What a caller asks. Raises: SwitchboardError (INVALID_ARGUMENT, with the field)."""
+    if max(len(request.messages), sum(len(message.parts) for message in request.messages)) > MAX_PARTS:
+        _refuse("messages", f"may hold {MAX_PARTS} parts at the most, all together")
     systems: list[str] = []
     lines: list[Line] = []
     for at, message in enumerate(request.messages):
@@ -193,9 +203,16 @@ def _refuse(field: str, problem: str) -> NoReturn:
     raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, f"{field} {problem}", field=field)
 
 
-async def _abort(context: _Context, error: SwitchboardError) -> NoReturn:
-    await context.abort_with_status(status_of(error.failure, error.field))
-    raise AssertionError("abort_with_status raises")
+def _fail(context: _Context, failure: Failure, field: str | None = None) -> None:
+    """Makes the call end with this status as soon as its method returns; what that returns is not sent.
+
+    `abort` raises instead, and gRPC keeps its exception, whose frames hold the call: a circle, in which the request
+    waits for a full collection.
+    """
+    status = status_of(failure, field)
+    context.set_code(status.code)
+    context.set_details(status.details)
+    context.set_trailing_metadata(status.trailing_metadata)
 
 
 def _timestamp(at_s: float | None) -> Timestamp | None:

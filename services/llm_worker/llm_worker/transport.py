@@ -1,14 +1,15 @@
 """HTTP to the providers: aiohttp underneath the SDKs' httpx2, with bodies that can be read raw and in the pacer's time.
 
 The SDKs keep authentication, URLs and errors; a streamed body goes around their iterators (`body_of`), which cost
-five times as much a delta as the socket itself (measured, docs/subsystems/performance.md). aiohttp's own read timer
-stays off: keep-alives would reset it; who reads watches for content. No redirects, no cookies, no .netrc.
+five times as much a delta as the socket itself, and a request past most of httpx2 (`ProviderClient`): measured,
+docs/subsystems/performance.md. aiohttp's own read timer stays off: keep-alives would reset it; who reads watches for
+content. No redirects, no cookies, no .netrc.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
@@ -39,11 +40,19 @@ class PacedBody(httpx2.AsyncByteStream):
         self._seat = pacer.enter()
 
     async def read(self) -> bytes:
-        """What has arrived since the last read, empty at the end. Raises: httpx2.TransportError."""
+        """What has arrived since the last read, empty at the end; what came before a break is given before it is told.
+
+        Raises: httpx2.TransportError.
+        """
         try:
             octets = await self._content.readany()
-        except (aiohttp.ClientError, OSError) as exc:
-            raise httpx2.ReadError("the response broke off") from exc
+        # RuntimeError is what is raised for a connection that was closed over HTTP that made no sense.
+        except (aiohttp.ClientError, OSError, RuntimeError) as exc:
+            # Once a connection broke, all that aiohttp offers raises, though it still holds bytes that had come before:
+            # a piece of the answer, whenever its reader was busy in that moment. They are given; the next call raises.
+            octets = self._content._read_nowait(-1)
+            if not octets:
+                raise httpx2.ReadError("the response broke off") from exc
         # At its end the connection is back in its pool, and not ours to pause.
         if self._transport is not None and not self._content.is_eof():
             self._pacer.hold(self._transport, self._seat)
@@ -122,6 +131,31 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         await self._session.close()
 
 
+class ProviderClient(httpx2.AsyncClient):
+    """httpx2's client as the SDKs want it (`http_client=`), without what it does for others at each request.
+
+    Redirects, cookies, authentication flows, hooks and merged defaults cost a quarter of a request, and nothing here
+    uses them: the SDKs give whole URLs and headers, and no answer's cookie may reach another's call.
+    """
+
+    def __init__(self, transport: AiohttpTransport) -> None:
+        super().__init__(transport=transport, timeout=None, follow_redirects=False)
+        self._aiohttp = transport
+
+    def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
+        content, headers = given.pop("content", None), httpx2.Headers(given.pop("headers", None))
+        # A compressed stream of small events would cost time and save nothing.
+        headers["accept-encoding"] = "identity"
+        if any(value is not None for name, value in given.items() if name != "timeout"):
+            return super().build_request(method, url, content=content, headers=headers, **given)
+        return httpx2.Request(method, url, content=content, headers=headers)
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:
+        if not stream:
+            return await super().send(request, stream=False, **given)
+        return await self._aiohttp.handle_async_request(request)
+
+
 def open_http_client(
     *, pacer: Pacer, connect_timeout_s: float, proxies: Mapping[str, str] = MappingProxyType({})
 ) -> httpx2.AsyncClient:
@@ -129,10 +163,4 @@ def open_http_client(
 
     `proxies`: a URL by scheme, and under "no" the hosts that are reached without one, as NO_PROXY writes them.
     """
-    return httpx2.AsyncClient(
-        transport=AiohttpTransport(pacer=pacer, connect_timeout_s=connect_timeout_s, proxies=proxies),
-        # A compressed stream of small events would cost time and save nothing.
-        headers={"accept-encoding": "identity"},
-        timeout=None,
-        follow_redirects=False,
-    )
+    return ProviderClient(AiohttpTransport(pacer=pacer, connect_timeout_s=connect_timeout_s, proxies=proxies))

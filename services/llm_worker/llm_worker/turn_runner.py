@@ -22,7 +22,7 @@ from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2, session_pb2_grpc
 
 from llm_worker.answer import Asking, answer
-from llm_worker.context import choose_persona, question_of_turn
+from llm_worker.context import Said, choose_persona, question_of_turn
 from llm_worker.long_stream import SILENCE_S, StreamBrokenError, keep_open, read
 from llm_worker.publisher import Publisher
 from llm_worker.route import Routes
@@ -34,7 +34,12 @@ log = logging.getLogger(__name__)
 RENEW_S = 3.0
 """A lease lasts 10 s: two renewals may be lost before it does."""
 
+GATHER_S = 0.1
+"""Turns that end within it give their credit back in one request, while there is plenty left: a request costs more than
+anything else at a turn's end, on both sides."""
+
 CLAIM_TIMEOUT_S = 5.0
+_ROLES = {role.value: role for role in Role}
 BROKEN = Failure(ErrorCode.INTERNAL, "Something went wrong on our side; try again.")
 
 
@@ -142,6 +147,8 @@ class TurnRunner:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, renew_at - self._clocks.monotonic())):
                     await self._changed.wait()
+            if self._credit > self._settings.max_turns // 2:
+                await asyncio.sleep(GATHER_S)
             self._changed.clear()
             request = session_pb2.ClaimTurnsRequest(worker_id=self._worker_id, credit=self._new_credit())
             if self._clocks.monotonic() >= renew_at:
@@ -206,9 +213,6 @@ class TurnRunner:
             async with self._publisher.publishing(turn_log):
                 try:
                     made = await self._answer(turn, turn_log, started_at)
-                except asyncio.CancelledError:
-                    log.info("turn given up", extra=_ids(turn))
-                    raise
                 except Exception:  # a turn's boundary: it ends in one of the three states, whatever our code did
                     log.exception("turn broken", extra=_ids(turn))
                     made = Answer(AnswerState.FAILED, failure=BROKEN, duration_s=self._clocks.monotonic() - started_at)
@@ -216,9 +220,11 @@ class TurnRunner:
                 self._publisher.wake(turn_log)
                 # Until the lease is lost, at the latest: then the publisher is told so.
                 await asyncio.shield(turn_log.done)
-        finally:
-            # It holds this task, and a task that was cancelled holds all it knew, its whole context: a circle.
-            turn_log.done.remove_done_callback(stop_if_lost)
+        except asyncio.CancelledError:
+            # The end of this task, and not raised further: a cancelled task keeps its exception, whose frames hold the
+            # task. In that circle a stopped turn's whole context would wait for a full collection.
+            log.info("turn given up", extra=_ids(turn))
+            return
         log.info(
             "turn ended",
             extra={
@@ -247,7 +253,7 @@ class TurnRunner:
             role=Role.ASSISTANT,
             content="",
             created_at_us=0,
-            reply_to_id=messages[-1].id if messages else "",
+            reply_to_id=turn.context[-1].id if turn.context else "",
             turn_id=turn.lease.turn_id,
         )
         sink = _TurnSink(turn_log, self._publisher, blank, self._clocks)
@@ -297,13 +303,9 @@ class _Heard:
             raise StreamBrokenError("silent")
 
 
-def _said(proto: chat_pb2.Message) -> Message:
-    """What a context needs of a message: who said what, and whether it was whole.
-
-    All of it would cost ten times as much, for each message of the history, before each first token.
-    """
-    answer = Answer(AnswerState(proto.answer.state)) if proto.HasField("answer") else None
-    return Message(proto.id, proto.chat_id, Role(proto.role), proto.content, created_at_us=0, answer=answer)
+def _said(proto: chat_pb2.Message) -> Said:
+    failed = proto.answer.state == chat_pb2.ANSWER_STATE_FAILED
+    return Said(_ROLES[proto.role], proto.content, failed)
 
 
 def _ids(turn: session_pb2.ClaimedTurn) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """A real worker in the test's loop, on a real port, asking the simulator; and a plain client of it."""
 
+import asyncio
+import gc
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +12,7 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from llm_worker import settings
+from llm_worker.context import Question
 from llm_worker.main import find_kinds, run
 from runtime.rpc_channel import open_channel, service_metadata
 from runtime.rpc_errors import reason_of
@@ -115,6 +118,24 @@ async def open_worker(sim: Simulator, **overrides: str) -> AsyncIterator[Caller]
     chosen = settings.read(variables(sim, **overrides))
     async with run(chosen, find_kinds()) as worker, open_channel(f"127.0.0.1:{worker.port}") as channel:
         yield Caller(channel)
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Within it, what stands in a circle stays for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def no_question_is_left() -> None:
+    """Waits until no call and no turn of this process holds what it was asked. Raises: TimeoutError."""
+    async with asyncio.timeout(10):
+        while any(isinstance(one, Question) for one in gc.get_objects()):
+            await asyncio.sleep(0.01)
 
 
 def question(plan: object = None, *, model: str = "", **fields: Any) -> llm_pb2.GenerateRequest:

@@ -1,7 +1,7 @@
 """What a model is asked."""
 
-from chat.messages import Answer, AnswerSettings, AnswerState, Message, Role
-from llm_worker.context import choose_persona, merge, question_of_turn, trim
+from chat.messages import AnswerSettings, Role
+from llm_worker.context import Said, choose_persona, merge, question_of_turn, trim
 from llm_worker.provider import Line
 from llm_worker.settings import Persona
 
@@ -9,17 +9,12 @@ PERSONA = Persona("Be kind.", 0.5, 100, "assistant")
 USER, ASSISTANT, SYSTEM = Role.USER, Role.ASSISTANT, Role.SYSTEM
 
 
-def message(role: Role, text: str, state: AnswerState | None = None) -> Message:
-    answer = None if state is None else Answer(state)
-    return Message(id="m", chat_id="c", role=role, content=text, created_at_us=0, answer=answer)
-
-
-def ask(*messages: Message, settings: AnswerSettings = AnswerSettings(), max_chars: int = 1000):  # noqa: B008
+def ask(*messages: Said, settings: AnswerSettings = AnswerSettings(), max_chars: int = 1000):  # noqa: B008
     return question_of_turn(settings, PERSONA, messages, max_chars=max_chars)
 
 
 def test_a_turn_asks_its_persona_the_conversation() -> None:
-    question = ask(message(USER, "hi"), message(ASSISTANT, "hello", AnswerState.COMPLETED), message(USER, "more"))
+    question = ask(Said(USER, "hi"), Said(ASSISTANT, "hello"), Said(USER, "more"))
     assert question.lines == (Line(USER, "hi"), Line(ASSISTANT, "hello"), Line(USER, "more"))
     assert question.system_prompt == "Be kind."
     assert (question.temperature, question.max_output_tokens) == (0.5, 100)
@@ -27,34 +22,34 @@ def test_a_turn_asks_its_persona_the_conversation() -> None:
 
 def test_the_turns_own_settings_win_over_the_persona() -> None:
     settings = AnswerSettings(system_prompt="Be brief.", temperature=0.0, max_output_tokens=7)
-    question = ask(message(USER, "hi"), settings=settings)
+    question = ask(Said(USER, "hi"), settings=settings)
     assert (question.system_prompt, question.temperature, question.max_output_tokens) == ("Be brief.", 0.0, 7)
 
 
 def test_answers_that_failed_or_never_began_are_left_out_and_the_questions_around_them_merged() -> None:
     question = ask(
-        message(USER, "one"),
-        message(ASSISTANT, "half an ans", AnswerState.FAILED),
-        message(USER, "two"),
-        message(ASSISTANT, "", AnswerState.CANCELLED),
-        message(USER, "three"),
+        Said(USER, "one"),
+        Said(ASSISTANT, "half an ans", failed=True),
+        Said(USER, "two"),
+        Said(ASSISTANT, ""),
+        Said(USER, "three"),
     )
     assert question.lines == (Line(USER, "one\n\ntwo\n\nthree"),)
 
 
 def test_an_answer_that_was_stopped_is_part_of_the_conversation() -> None:
-    question = ask(message(USER, "one"), message(ASSISTANT, "half", AnswerState.CANCELLED), message(USER, "two"))
+    question = ask(Said(USER, "one"), Said(ASSISTANT, "half"), Said(USER, "two"))
     assert [line.text for line in question.lines] == ["one", "half", "two"]
 
 
 def test_instructions_in_the_chat_join_the_system_prompt() -> None:
-    question = ask(message(SYSTEM, "Rhyme."), message(USER, "hi"))
+    question = ask(Said(SYSTEM, "Rhyme."), Said(USER, "hi"))
     assert question.system_prompt == "Be kind.\n\nRhyme."
     assert question.lines == (Line(USER, "hi"),)
 
 
 def test_a_blank_message_is_asked_all_the_same() -> None:
-    assert ask(message(USER, " ")).lines == (Line(USER, " "),)
+    assert ask(Said(USER, " ")).lines == (Line(USER, " "),)
 
 
 def test_the_oldest_lines_go_first_and_what_stays_begins_with_the_users() -> None:

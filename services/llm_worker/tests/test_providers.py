@@ -147,6 +147,7 @@ async def test_finish_reasons_are_translated(speaker: Speaker, said: str, meant:
         ({"status": 404}, Outcome.MODEL_UNKNOWN),
         ({"status": 413}, Outcome.CONTEXT_TOO_LONG),
         ({"code": "insufficient_quota"}, Outcome.KEY_REFUSED),
+        ({"code": "credit_balance_exhausted"}, Outcome.KEY_REFUSED),
         ({"code": "model_not_found"}, Outcome.MODEL_UNKNOWN),
         ({"code": "content_policy"}, Outcome.CONTENT_REFUSED),
         ({"reset_before_headers": True}, Outcome.UNREACHABLE),
@@ -157,6 +158,22 @@ async def test_an_error_before_the_answer_is_told_by_its_status_or_code(
 ) -> None:
     text, error = await break_off(speaker.provider, request(plan))
     assert (text, error.outcome) == ("", outcome)
+
+
+@pytest.mark.parametrize("code", ["project_spend_limit_exceeded", "slow_down"])
+async def test_a_429_is_a_spent_balance_by_its_type_whatever_its_code(sim: Simulator, code: str) -> None:
+    async with open_speaker(sim, "openai") as speaker:
+        for kind, outcome in (("insufficient_quota", Outcome.KEY_REFUSED), ("requests", Outcome.RATE_LIMITED)):
+            plan = {"status": 429, "code": code, "error_type": kind}
+            _, error = await break_off(speaker.provider, request(plan))
+            assert error.outcome is outcome
+
+
+async def test_a_refusal_that_only_speaks_of_a_balance_stays_a_refusal(sim: Simulator) -> None:
+    async with open_speaker(sim, "anthropic") as speaker:
+        plan = {"status": 400, "message": "messages.0: Your credit balance is too low"}
+        _, error = await break_off(speaker.provider, request(plan))
+    assert error.outcome is Outcome.CONTENT_REFUSED
 
 
 async def test_a_conversation_that_is_too_long_is_told_where_the_wire_has_a_code_for_it(speaker: Speaker) -> None:
@@ -188,6 +205,21 @@ async def test_an_answer_that_breaks_off_gives_its_text_and_raises(speaker: Spea
     assert len(text) == 12
     assert error.rule.counts
     assert error.rule.code.name == "PROVIDER_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("fault", [{"cut_after": 3}, {"reset_after": 3}])
+async def test_what_came_while_its_reader_was_busy_outlives_the_connection(
+    sim: Simulator, speaker: Speaker, fault: dict[str, object]
+) -> None:
+    asked = request({"deltas": 9, "delta_chars": 4, "interval_ms": 20, **fault})
+    texts: list[str] = []
+    with pytest.raises(ProviderError) as caught:
+        async with aclosing(speaker.provider.stream(asked)) as pieces:
+            async for piece in pieces:
+                texts.append(piece.text)
+                await sim.await_request(speaker.provider.name, outcome="faulted")
+    assert len("".join(texts)) == 12
+    assert caught.value.outcome is Outcome.CUT
 
 
 async def test_a_malformed_event_loses_its_text_and_nothing_else(speaker: Speaker) -> None:

@@ -18,7 +18,7 @@ from switchboard.chat.v1 import chat_pb2
 from switchboard.llm.v1 import llm_pb2
 
 from .chats import Chat, open_chats
-from .harness import Caller, Refused, directive
+from .harness import Caller, Refused, directive, no_collections, no_question_is_left, open_worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -92,6 +92,24 @@ async def test_the_model_is_given_the_persona_and_the_conversation(stack: Stack)
     ]
 
 
+async def test_the_model_is_told_of_answers_that_were_stopped_and_not_of_those_that_failed(stack: Stack) -> None:
+    cut, stalled = {"deltas": 9, "cut_after": 3}, {"text": "half an answer", "stall_after": 2}
+    await simulator_of(stack).aset_plans("anthropic", cut, stalled)
+    async with chats_of(stack) as [chat]:
+        await chat.say("one")
+        await chat.answer()
+        await chat.say("two")
+        await chat.until(ResponseDelta, count=len(chat.deltas) + 1)
+        await chat.stop()
+        await chat.until(ResponseCancelled)
+        await chat.say("and more?")
+        await chat.answer(2)
+    asked = simulator_of(stack).requests("anthropic")[-1]
+    assert [message["role"] for message in asked.messages] == ["user", "assistant", "user"]
+    assert asked.messages[0]["content"] == "one\n\ntwo"
+    assert asked.messages[1]["content"].startswith("half ")
+
+
 async def test_the_turns_own_settings_win_and_an_unknown_model_takes_the_personas_route(stack: Stack) -> None:
     settings = chat_pb2.AnswerSettings(model="gpt-4o", system_prompt="Be brief.", temperature=0.0, max_output_tokens=9)
     async with chats_of(stack) as [chat]:
@@ -161,6 +179,18 @@ async def test_stopping_an_answer_whose_provider_says_nothing_ends_its_call_too(
         await simulator_of(stack).await_request("anthropic", outcome="open", least_deltas=3)
         await chat.stop()
         await simulator_of(stack).await_request("anthropic", outcome="client_closed")
+
+
+async def test_the_context_of_a_stopped_turn_goes_with_it_and_waits_for_no_collection() -> None:
+    async with open_stack(workers=0) as stack, chats_of(stack) as [chat]:
+        session = {"SESSION_ADDR": stack.session_target, "INTERNAL_TOKEN": stack.secrets.internal_token}
+        async with open_worker(simulator_of(stack), **session):
+            with no_collections():
+                await chat.say(directive({"deltas": 100_000}))
+                await chat.until(ResponseDelta)
+                await chat.stop()
+                await chat.until(ResponseCancelled)
+                await no_question_is_left()
 
 
 async def test_a_turn_past_its_deadline_fails_and_ends_the_providers_call(stack: Stack) -> None:
