@@ -4,6 +4,7 @@ The law that the session service and the gateway are tested against: folding a s
 the same view as folding every event from the first, wherever the cut lies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -32,19 +33,35 @@ class FoldError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A chat's messages in the order of their sequence, answers under way included. `deleted`: the chat is gone."""
+    """A chat's messages in the order of their sequence, answers under way included.
+
+    `passing`: the answer under way that will be in no history (sequence 0). `deleted`: the chat is gone.
+    """
 
     messages: tuple[Message, ...] = ()
+    passing: Message | None = None
     deleted: bool = False
+
+    @classmethod
+    def of_snapshot(cls, messages: Sequence[Message]) -> "View":
+        """What a snapshot shows."""
+        passing = next((message for message in messages if not message.sequence), None)
+        return cls(tuple(message for message in messages if message.sequence), passing)
 
     def message(self, message_id: str) -> Message | None:
         """The message of that id."""
+        if self.passing is not None and self.passing.id == message_id:
+            return self.passing
         return next((message for message in reversed(self.messages) if message.id == message_id), None)
 
 
 def fold(view: View, event: LogEvent) -> View:
     """The view after one more event. Raises: FoldError."""
     match event:
+        case MessageCreated(message=message) if not message.sequence:
+            return view
+        case ResponseStarted(message=message) if not message.sequence:
+            return replace(view, passing=message)
         case MessageCreated(message=message) | ResponseStarted(message=message):
             if view.messages and message.sequence != view.messages[-1].sequence + 1:
                 raise FoldError(f"message {message.sequence} after {view.messages[-1].sequence}")
@@ -95,10 +112,14 @@ def _end(view: View, message_id: str, text_length: int, answer: Answer) -> View:
         raise FoldError(f"an answer of {utf8_length(message.content)} ended as one of {text_length}")
     known = message.answer or answer
     # What the end leaves open (a deadline knows no model) stays as the start said it.
+    if message is view.passing:
+        return replace(view, passing=None)
     whole = replace(answer, provider=answer.provider or known.provider, model=answer.model or known.model)
     return _put(view, replace(message, answer=whole))
 
 
 def _put(view: View, message: Message) -> View:
+    if view.passing is not None and view.passing.id == message.id:
+        return replace(view, passing=message)
     messages = tuple(message if known.id == message.id else known for known in view.messages)
     return replace(view, messages=messages)

@@ -27,7 +27,7 @@ class Settings:
     worker_port: int
     """LLM_WORKER_PORT: likewise."""
     redis_url: str
-    """REDIS_URL: empty embeds one."""
+    """REDIS_URL: empty embeds one. With REDIS_CLUSTER=true it is a cluster's."""
     appendfsync: str
     """REDIS_APPENDFSYNC, of the embedded one: everysec (default), always, or no."""
     simulate: bool
@@ -49,6 +49,8 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
     environment = Environment(variables)
     providers = config.load(variables)["providers"].values()
     key_names = [name for provider in providers for name in provider.get("api_key_env", ())]
+    if environment.flag("REDIS_CLUSTER", False) and not environment.text("REDIS_URL", ""):
+        raise SettingError("REDIS_CLUSTER can't be true without REDIS_URL: the embedded Redis is one server")
     return Settings(
         data_dir=Path(environment.text("SWITCHBOARD_DATA_DIR", "./data")),
         gateway_host=environment.text("GATEWAY_HOST", "127.0.0.1"),

@@ -7,6 +7,7 @@ command line can be read by every user of the machine.
 
 import os
 import signal
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,10 +52,17 @@ def find_binary() -> Path:
 
 
 def valkey_program(
-    directory: Path, *, port: int, password: str, appendfsync: str = "everysec", lock_fd: int | None = None
+    directory: Path,
+    *,
+    port: int,
+    password: str,
+    appendfsync: str = "everysec",
+    lock_fd: int | None = None,
+    name: str = "redis",
+    settings: Mapping[str, str] | None = None,
 ) -> Program:
     """What to run. `lock_fd` stays open in it, so that a lock on its directory outlives a killed launcher until it too
-    is gone: two servers on one append-only file would ruin it. Raises: OSError."""
+    is gone: two servers on one append-only file would ruin it. `settings`: of Valkey's, over ours. Raises: OSError."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     configuration = directory / "valkey.conf"
     text = _CONFIGURATION.format(
@@ -64,11 +72,13 @@ def valkey_program(
         directory=_quote(directory.resolve()),
         appendfsync=appendfsync,
     )
+    # Valkey goes by the last of those that say the same.
+    text += "".join(f"{key} {value}\n" for key, value in (settings or {}).items())
     descriptor = os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     return Program(
-        name="redis",
+        name=name,
         command=(str(find_binary()), str(configuration.resolve())),
         environment={name: os.environ[name] for name in ("TZ", "TMPDIR") if name in os.environ},
         read=read_valkey,

@@ -127,6 +127,7 @@ def test_a_taken_port_is_one_sentence_that_names_it(launch: Launch) -> None:
         ("GATEWAY_HOST", "no.such.host.invalid"),
         ("GATEWAY_HOST", "192.0.2.1"),
         ("REDIS_URL", "http://localhost"),
+        ("REDIS_CLUSTER", "true"),
         ("REDIS_APPENDFSYNC", "sometimes"),
         ("LOG_FORMAT", "xml"),
         ("SWITCHBOARD_DATA_DIR", "/dev/null"),

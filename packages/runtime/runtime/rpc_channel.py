@@ -33,12 +33,16 @@ _OPTIONS: list[tuple[str, Any]] = [
 Metadata = tuple[tuple[str, str], ...]
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
+def open_channel(target: str, *, window_bytes: int | None = None) -> grpc.aio.Channel:
     """A channel to `target`: one address, several (`ipv4:a:1,b:2`), or a DNS name (`dns:///name:port`).
 
-    Must be made in the process that uses it, never before a fork.
+    `window_bytes`: what a stream holds at the most of responses that nobody reads; None: gRPC finds it out by probing,
+    and goes up to megabytes where the network is fast. Must be made in the process that uses it, never before a fork.
     """
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    window: list[tuple[str, Any]] = []
+    if window_bytes is not None:
+        window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window_bytes)]
+    return grpc.aio.insecure_channel(target, options=[*_OPTIONS, *window])
 
 
 def service_metadata(token: str) -> Metadata:

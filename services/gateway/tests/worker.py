@@ -19,6 +19,7 @@ class Turn:
         self._publishing = publishing
         self._claimed = claimed
         self._sequence = 0
+        self._opened = 0
         self.text = ""
 
     async def start(self) -> Turn:
@@ -67,7 +68,11 @@ class Turn:
 
     async def _append(self, *events: event_pb2.Event) -> None:
         self._sequence += 1
-        append = session_pb2.Append(lease=self._claimed.lease, sequence=self._sequence, events=events)
+        if events[0].WhichOneof("kind") in ("response_started", "response_restarted"):
+            self._opened = self._sequence
+        append = session_pb2.Append(
+            lease=self._claimed.lease, sequence=self._sequence, opened=self._opened, events=events
+        )
         await self._publishing.write(session_pb2.PublishRequest(appends=[append]))
         response = await self._publishing.read()
         assert [(one.sequence, one.error) for one in response.results] == [(self._sequence, 0)], response

@@ -69,6 +69,9 @@ class LLMServicer(llm_pb2_grpc.LLMServiceServicer):
         self._generating += 1
         try:
             await self._generate(question, targets, context)
+        except grpc.aio.InternalError:
+            # What a write raises that was under way when the caller went away; the call ends as cancelled.
+            return
         finally:
             self._generating -= 1
 

@@ -48,6 +48,7 @@ class TurnLog:
         self._sequence = 0
         self._opening: event_pb2.Event | None = None
         self._opening_sent = False
+        self._opened = 0
         self._end: event_pb2.Event | None = None
         self._waiting: list[str] = []
         self._sent: list[str] = []
@@ -93,6 +94,8 @@ class TurnLog:
         if opening is not None:
             append.events.append(opening)
             self._opening_sent = True
+            self._opened = self._sequence
+        append.opened = self._opened
         if self._waiting:
             self._put_delta(append)
         if self._end is not None and not self._waiting:
@@ -125,6 +128,11 @@ class TurnLog:
             self.lose()
             return Settled.NOTHING
         self.under_way = None
+        if result.unopened:
+            # The text behind the opening is gone with it.
+            self._go_back(append, 0)
+            self._opening_sent = False
+            return Settled.GO_ON
         if result.HasField("text_length"):
             self._go_back(append, result.text_length)
             return Settled.GO_ON
@@ -141,14 +149,10 @@ class TurnLog:
             self._resolve(ended=False)
 
     def _go_back(self, append: session_pb2.Append, stored_length: int) -> None:
-        """Nothing of the append was applied, since the log has another length than we went on from."""
+        """Nothing of the append was applied, since the log holds less of our text than we went on from."""
         if append.events[0] == self._opening:
             self._opening_sent = False
         whole = "".join((*self._sent, *self._waiting)).encode()
-        if stored_length > self._sent_length:
-            # More than we ever sent: another's text, which ours has to replace.
-            self._opening, self._opening_sent = codec.event_to_proto(ResponseRestarted(self._answer_id)), False
-            stored_length = 0
         kept = whole[:stored_length].decode(errors="ignore")
         self._sent = [kept]
         self._sent_length = self._acknowledged = stored_length

@@ -38,8 +38,19 @@ class _Waiting:
     answered: Answered
 
 
+class _Queue:
+    """What waits for one group of chats, of which the next script call takes all that it can."""
+
+    __slots__ = ("waiting", "wake")
+
+    def __init__(self) -> None:
+        self.waiting: list[_Waiting] = []
+        self.wake = asyncio.Event()
+
+
 class Appender:
-    """One queue towards Redis.
+    """A queue towards each group of chats that a script call can reach together: one on one server, one a partition on
+    a cluster, so that a slow shard does not hold up the others.
 
     `appended(chat_id, first, events)` is called with what has just got into a log: this replica's readers need not wait
     for the announcement. `turn_due(chat_id, turn_id)` is called when the end of a turn made another one due.
@@ -49,8 +60,7 @@ class Appender:
         self._link = link
         self._appended = appended
         self._turn_due = turn_due
-        self._waiting: list[_Waiting] = []
-        self._wake = asyncio.Event()
+        self._queues = [_Queue() for _ in range(link.group_count)]
 
     def submit(self, request: session_pb2.Append, answered: Answered) -> None:
         """Queues an append; `answered` is called once with what became of it. The worker bounds the queue: it has at
@@ -60,19 +70,24 @@ class Appender:
             answered(_result(request, error=chat_pb2.ERROR_CODE_INVALID_ARGUMENT))
             return
         lease = request.lease
-        item = [lease.turn_id, lease.lease_id, lease.fence, request.sequence, events]
-        self._waiting.append(_Waiting(request, keys.chat(lease.chat_id), item, answered))
-        self._wake.set()
+        item = [lease.turn_id, lease.lease_id, lease.fence, request.sequence, request.opened, events]
+        queue = self._queues[self._link.group(lease.chat_id)]
+        queue.waiting.append(_Waiting(request, keys.chat(lease.chat_id), item, answered))
+        queue.wake.set()
 
     async def run(self) -> None:
         """Appends what is submitted, for as long as it is not cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for queue in self._queues:
+                tasks.create_task(self._empty(queue))
+
+    async def _empty(self, queue: _Queue) -> None:
         while True:
-            await self._wake.wait()
-            batch, self._waiting = self._waiting[:_BATCH_AT_MOST], self._waiting[_BATCH_AT_MOST:]
-            if not self._waiting:
-                self._wake.clear()
-            for group in self._link.groups(batch, lambda waiting: waiting.request.lease.chat_id):
-                await self._append(group)
+            await queue.wake.wait()
+            batch, queue.waiting = queue.waiting[:_BATCH_AT_MOST], queue.waiting[_BATCH_AT_MOST:]
+            if not queue.waiting:
+                queue.wake.clear()
+            await self._append(batch)
 
     async def _append(self, group: Sequence[_Waiting]) -> None:
         try:
@@ -103,6 +118,10 @@ class Appender:
                         self._turn_due(request.lease.chat_id, following.decode())
                 case b"text":
                     waiting.answered(_result(request, text_length=int(rest[0])))
+                case b"unopened":
+                    waiting.answered(_result(request, unopened=True))
+                case b"refused":
+                    waiting.answered(_result(request, error=chat_pb2.ERROR_CODE_INVALID_ARGUMENT))
                 case _:
                     waiting.answered(_result(request, error=chat_pb2.ERROR_CODE_LEASE_LOST))
 
@@ -117,6 +136,7 @@ def _result(
     error: "chat_pb2.ErrorCode.ValueType" = chat_pb2.ERROR_CODE_UNSPECIFIED,
     position: chat_pb2.Position | None = None,
     text_length: int | None = None,
+    unopened: bool = False,
 ) -> session_pb2.AppendResult:
     return session_pb2.AppendResult(
         turn_id=request.lease.turn_id,
@@ -125,6 +145,7 @@ def _result(
         error=error,
         position=position,
         text_length=text_length,
+        unopened=unopened,
     )
 
 
@@ -133,6 +154,7 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
     if not 1 <= len(request.events) <= _MAX_EVENTS or request.sequence < 1 or request.ByteSize() > _MAX_BYTES:
         return None
     last = len(request.events) - 1
+    opens = False
     items: list[list[Any]] = []
     for index, event in enumerate(request.events):
         blob = event.SerializeToString()
@@ -142,8 +164,10 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
                 items.append(["d", blob, delta.text.encode(), delta.text_offset])
             case "response_started" if index == 0 and event.response_started.message.id:
                 items.append(["s", blob, *_header(event.response_started.message)])
+                opens = True
             case "response_restarted":
                 items.append(["r", blob])
+                opens = True
             case "response_completed" if index == last:
                 completed = event.response_completed
                 items.append(["completed", blob, _patch(completed.answer), completed.text_length])
@@ -152,7 +176,7 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
                 items.append(["failed", blob, _patch(failed.answer), failed.text_length])
             case _:
                 return None
-    return items
+    return items if opens == (request.opened == request.sequence) and request.opened <= request.sequence else None
 
 
 def _header(message: chat_pb2.Message) -> tuple[bytes, str]:

@@ -4,7 +4,7 @@ import re
 
 from chat.errors import ErrorCode, SwitchboardError
 from google.protobuf.duration_pb2 import Duration
-from switchboard.chat.v1 import chat_pb2
+from switchboard.chat.v1 import chat_pb2, event_pb2
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_CONTENT_BYTES = 1024 * 1024
@@ -31,6 +31,12 @@ def check_name(field: str, value: str) -> None:
     """A user's or session's name: 1 to 200 bytes."""
     if not 1 <= len(value.encode()) <= 200:
         raise invalid(field, "must be 1 to 200 bytes")
+
+
+def check_label(field: str, value: str) -> None:
+    """Something to show beside a name, such as another name: at most 200 bytes."""
+    if len(value.encode()) > 200:
+        raise invalid(field, "is at most 200 bytes")
 
 
 def check_content(field: str, value: str) -> None:
@@ -64,6 +70,7 @@ def check_chat(chat: chat_pb2.Chat) -> None:
         raise invalid("chat.title", "is at most 200 characters")
     if len(chat.description) > 1000:
         raise invalid("chat.description", "is at most 1,000 characters")
+    check_answers("chat.answers", chat.answers)
     if chat.attributes.ByteSize() > _MAX_STRUCT_BYTES:
         raise invalid("chat.attributes", f"is at most {_MAX_STRUCT_BYTES} bytes")
 
@@ -76,7 +83,28 @@ def check_message(message: chat_pb2.Message) -> None:
     for field, value in (("message.id", message.id), ("message.reply_to_id", message.reply_to_id)):
         if value:
             check_id(field, value)
-    if len(message.sender_id.encode()) > 200:
-        raise invalid("message.sender_id", "is at most 200 bytes")
+    check_label("message.sender_id", message.sender_id)
     if message.metadata.ByteSize() > _MAX_STRUCT_BYTES:
         raise invalid("message.metadata", f"is at most {_MAX_STRUCT_BYTES} bytes")
+
+
+def check_answers(field: str, answers: chat_pb2.AnswerSettings) -> None:
+    """How answers are to be made: names of at most 200 bytes, a prompt as long as a message."""
+    check_label(f"{field}.persona", answers.persona)
+    check_label(f"{field}.model", answers.model)
+    # Said so that NaN fails, too.
+    if answers.HasField("temperature") and not 0 <= answers.temperature <= 2:
+        raise invalid(f"{field}.temperature", "must be 0 to 2")
+    if answers.max_output_tokens > 128_000:
+        raise invalid(f"{field}.max_output_tokens", "is at most 128000")
+    if len(answers.system_prompt.encode()) > _MAX_CONTENT_BYTES:
+        raise SwitchboardError(
+            ErrorCode.TOO_LARGE, f"{field}.system_prompt is at most {_MAX_CONTENT_BYTES} bytes", field=field
+        )
+
+
+def check_passing(event: event_pb2.Event) -> None:
+    """Typing or presence, which are small."""
+    check_name("event.user_id", event.typing.user_id or event.presence.user_id)
+    if event.ByteSize() > _MAX_STRUCT_BYTES:
+        raise invalid("event", f"is at most {_MAX_STRUCT_BYTES} bytes")

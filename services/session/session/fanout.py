@@ -1,13 +1,13 @@
 """Brings what is appended to the streams that follow it.
 
-One pub/sub subscription a process carries all events, and may lose them: nothing depends on it. Per chat, offsets are
-checked, and a gap is closed by reading the log. What can't be closed (trimmed, another epoch) is said to the readers,
-who then read the log themselves.
+Pub/sub carries all events to each process, and may lose them: nothing depends on it. Per chat, offsets are checked, and
+a gap is closed by reading the log. What can't be closed (trimmed, another epoch) is said to the readers, who then read
+the log themselves.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from chat.errors import ErrorCode, SwitchboardError
@@ -19,10 +19,9 @@ from session.redis_link import RedisLink, pack, unpack
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 1.0
-SILENCE_S = 5.0
-"""A subscription that not even our own heartbeat came over for that long is dead: redis-py would wait for good."""
 _REPAIRS_AT_ONCE = 64
+"""Over all groups of chats; one has as many for itself as is its share, and four at the least: reading on from a shard
+that is down must not take the others' turns."""
 _RETRY_S = 0.25
 
 
@@ -69,7 +68,8 @@ class Fanout:
         self._turns_due = turns_due
         self._feeds: dict[str, _Feed] = {}
         self._repairs: set[asyncio.Task[None]] = set()
-        self._repair_slots = asyncio.Semaphore(_REPAIRS_AT_ONCE)
+        share = max(4, _REPAIRS_AT_ONCE // link.group_count)
+        self._repair_slots = [asyncio.Semaphore(share) for _ in range(link.group_count)]
         self._subscriptions = 0
 
     async def add(self, chat_id: str, reader: Reader) -> Position:
@@ -151,32 +151,20 @@ class Fanout:
         await self._link.execute(self._link.publish_command, channel, pack(message))
 
     async def run(self) -> None:
-        """Receives what is published, for as long as it is not cancelled; reconnects by itself."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._beat())
-            while True:
-                try:
-                    async for message in self._link.announcements(SILENCE_S):
-                        if message is None:
-                            log.info("subscription_up")
-                            self._subscriptions += 1
-                            self._repair_all()
-                        else:
-                            self._receive(message)
-                except SwitchboardError:
-                    log.warning("subscription_lost", exc_info=True)
-                await asyncio.sleep(_RETRY_S)
+        """Receives what is published, for as long as it is not cancelled."""
+        await self._link.follow(self)
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            try:
-                await self._announce(["beat"], self._link.channel(""))
-            except SwitchboardError:
-                log.debug("heartbeat_failed")
+    def stands(self, groups: Collection[int]) -> None:
+        """As `redis_link.Listener`: chats of these groups may have missed something."""
+        self._subscriptions += 1
+        for feed in self._feeds.values():
+            if feed.waiting is None and self._link.group(feed.chat_id) in groups:
+                feed.waiting = []
+                self._repair(feed)
 
-    def _receive(self, packed: bytes) -> None:
-        kind, *rest = unpack(packed)
+    def heard(self, message: bytes) -> None:
+        """As `redis_link.Listener`."""
+        kind, *rest = unpack(message)
         if kind == b"events":
             for chat_id, epoch, first, blobs, ended in rest[0]:
                 name = chat_id.decode()
@@ -219,12 +207,6 @@ class Fanout:
         for first, blobs in waiting:
             self._arrive(feed, first, blobs)
 
-    def _repair_all(self) -> None:
-        for feed in self._feeds.values():
-            if feed.waiting is None:
-                feed.waiting = []
-                self._repair(feed)
-
     def _repair(self, feed: _Feed) -> None:
         task = asyncio.create_task(self._read_on(feed))
         self._repairs.add(task)
@@ -234,7 +216,7 @@ class Fanout:
         """Closes a gap by reading the log; readers of what can't be closed lose the chat."""
         error: ErrorCode | None = None
         try:
-            async with self._repair_slots:
+            async with self._repair_slots[self._link.group(feed.chat_id)]:
                 while self._feeds.get(feed.chat_id) is feed:
                     subscriptions, waited = self._subscriptions, len(feed.waiting or ())
                     try:

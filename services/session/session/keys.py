@@ -14,16 +14,24 @@ PARTITIONS = 128
 _SLOTS = 16384
 
 
+def _slot(tag_name: str) -> int:
+    # Redis Cluster's hash: CRC16/XMODEM of what stands between the braces.
+    return crc_hqx(tag_name.encode(), 0) % _SLOTS
+
+
 @cache
 def _tags() -> tuple[str, ...]:
     found: dict[int, str] = {}
     number = 0
     while len(found) < PARTITIONS:
-        # Redis Cluster's hash: CRC16/XMODEM of what stands between the braces.
-        slot = crc_hqx(str(number).encode(), 0) % _SLOTS
-        found.setdefault(slot // (_SLOTS // PARTITIONS), "{" + str(number) + "}")
+        found.setdefault(partition_at(_slot(str(number))), "{" + str(number) + "}")
         number += 1
     return tuple(found[index] for index in range(PARTITIONS))
+
+
+@cache
+def _partitions() -> dict[str, int]:
+    return {tag(index): index for index in range(PARTITIONS)}
 
 
 def partition(name: str) -> int:
@@ -31,9 +39,25 @@ def partition(name: str) -> int:
     return crc32(name.encode()) % PARTITIONS
 
 
+def partition_of(key: str) -> int:
+    """The partition of a key, or of a partition's channel, by its tag."""
+    return _partitions()[key[: key.index("}") + 1]]
+
+
+def partition_at(slot: int) -> int:
+    """The partition whose 128th of a cluster's slots this is one of."""
+    return slot // (_SLOTS // PARTITIONS)
+
+
 def tag(index: int) -> str:
     """The hash tag of a partition, braces included."""
     return _tags()[index]
+
+
+@cache
+def slot(index: int) -> int:
+    """The slot of a cluster that a partition lies in."""
+    return _slot(tag(index)[1:-1])
 
 
 def chat(chat_id: str) -> str:

@@ -72,22 +72,21 @@ class Log:
             blobs, text_now = rest
             events = [event_pb2.Event.FromString(blob) for blob in blobs]
             return Reading(position, False, events, [], text_now.decode())
-        first, parts, answer_sequence, text = rest
+        first, parts, answer_sequence, text, passing = rest
         messages = stored.messages(int(first), parts, int(answer_sequence), text)
+        if passing:
+            messages.append(chat_pb2.Message.FromString(passing))
+            messages[-1].content = text.decode()
         return Reading(position, True, [], stored.newest(messages, stored.PAGE_BYTES))
 
     async def _text(self, chat_id: str, message_id: str) -> str | None:
-        root = keys.chat(chat_id)
-        sequence = await self._link.execute("HGET", f"{root}:ids", message_id)
-        if sequence is None:
-            return None
-        raw = await self._link.run_packed(scripts.READ_MESSAGES, [root], 1, int(sequence) - 1, 0)
+        raw = await self._link.run_packed(scripts.READ_TEXT, [keys.chat(chat_id)], message_id)
         if raw is False:
             return None
-        _, first, parts, answer_sequence, text = raw
-        found = stored.messages(int(first), parts, int(answer_sequence), text)
+        stored_message, text = raw
         # An edited text is not the one that was streamed.
-        return found[0].content if found and not found[0].HasField("edited_at") else None
+        edited = chat_pb2.Message.FromString(stored_message).HasField("edited_at")
+        return None if edited else text.decode()
 
 
 def _first_said(events: list[event_pb2.Event]) -> tuple[str, int] | None:

@@ -19,7 +19,8 @@ from session.dispatcher import Dispatcher
 from session.fanout import Fanout
 from session.log import Log
 from session.names import Names
-from session.redis_link import RedisLink
+from session.redis_cluster import ClusterLink
+from session.redis_server import ServerLink
 from session.servicer import SessionServicer
 from session.settings import Settings
 from session.turns import Turns
@@ -39,7 +40,7 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    link = RedisLink(settings.redis_url)
+    link = ClusterLink(settings.redis_url) if settings.redis_cluster else ServerLink(settings.redis_url)
     turns = Turns(link, new_id=_new_id, now_us=_now_us, max_waiting=settings.max_waiting_turns)
     chats = Chats(link, now_us=_now_us)
     chat_log = Log(link)

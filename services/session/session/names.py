@@ -10,7 +10,7 @@ from chat.errors import ErrorCode, SwitchboardError
 from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2
 
-from session import keys
+from session import keys, scripts
 from session.chats import Chats
 from session.redis_link import RedisLink
 
@@ -32,17 +32,25 @@ class Names:
         made.started_at.FromMicroseconds(self._now_us())
         made.ttl.FromSeconds(ttl_s)
         key = keys.dialect_session(dialect, name)
-        created = bool(await self._link.execute("SET", key, made.SerializeToString(), "NX", "EX", ttl_s))
-        if not created:
-            await self._link.execute("EXPIRE", key, ttl_s)
-            # It was there a moment ago; should it have expired since, the caller's next try makes it anew.
-            made = await self.get(dialect, name)
-        chat = chat_pb2.Chat()
-        chat.CopyFrom(template)
-        chat.id, chat.dialect = made.chat_id, dialect
-        # The chat outlives its name a little, so that a name never stands for a chat that has gone.
-        await self._chats.create(chat, "", ttl_s + 3600)
-        return made, created
+        while True:
+            known = await self._link.execute("SET", key, made.SerializeToString(), "NX", "GET", "EX", ttl_s)
+            stored = known or made.SerializeToString()
+            session = session_pb2.DialectSession.FromString(stored)
+            if known:
+                await self._link.execute("EXPIRE", key, ttl_s)
+            chat = chat_pb2.Chat()
+            chat.CopyFrom(template)
+            chat.id, chat.dialect = session.chat_id, dialect
+            try:
+                # The chat outlives its name a little, so that a name never stands for a chat that has gone.
+                await self._chats.create(chat, "", ttl_s + 3600)
+            except SwitchboardError as error:
+                if error.code is not ErrorCode.NOT_FOUND:
+                    raise
+            if await self._link.execute("GET", key) == stored:
+                return session, not known
+            # Ended meanwhile: nobody would find this chat, and the name is free.
+            await self._chats.delete(session.chat_id, "ended")
 
     async def get(self, dialect: str, name: str) -> session_pb2.DialectSession:
         """The open session of a name; its time begins anew. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
@@ -57,11 +65,12 @@ class Names:
 
     async def close(self, dialect: str, name: str) -> None:
         """Ends a session and deletes its chat. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
-        session = await self.get(dialect, name)
+        key = keys.dialect_session(dialect, name)
+        found = await self._link.execute("GET", key)
         # The name first: whoever opens it from now on gets another chat. One left behind here goes by its lifetime.
-        if not await self._link.execute("DEL", keys.dialect_session(dialect, name)):
+        if found is None or not await self._link.run(scripts.CLOSE_SESSION, [key], found):
             raise _not_open()
-        await self._chats.delete(session.chat_id, "ended")
+        await self._chats.delete(session_pb2.DialectSession.FromString(found).chat_id, "ended")
 
 
 def _not_open() -> SwitchboardError:

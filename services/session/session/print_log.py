@@ -1,8 +1,8 @@
 """`python -m session.print_log CHAT`: a chat's log, readable, for whoever debugs one.
 
-CHAT is a chat's id, or `<dialect>/<name>` for the chat behind an open session. Reads Redis directly (REDIS_URL), so
-that it works where the service runs and when the service does not. Prints texts unless --no-text is given: look at
-whose terminal it is.
+CHAT is a chat's id, or `<dialect>/<name>` for the chat behind an open session. Reads Redis directly (REDIS_URL,
+REDIS_CLUSTER), so that it works where the service runs and when the service does not. Prints texts unless --no-text is
+given: look at whose terminal it is.
 """
 
 import argparse
@@ -30,7 +30,10 @@ from switchboard.session.v1 import session_pb2
 from session import keys
 from session.chats import Chats
 from session.log import Log
+from session.redis_cluster import ClusterLink
 from session.redis_link import RedisLink
+from session.redis_server import ServerLink
+from session.settings import read_redis
 
 _SHOWN = 60
 
@@ -102,8 +105,8 @@ def _time(time_us: int) -> str:
     return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
-async def _main(url: str, name: str, *, with_text: bool) -> None:
-    link = RedisLink(url)
+async def _main(url: str, name: str, *, cluster: bool, with_text: bool) -> None:
+    link = ClusterLink(url) if cluster else ServerLink(url)
     try:
         await print_log(link, name, with_text=with_text)
     finally:
@@ -116,8 +119,8 @@ if __name__ == "__main__":
     parser.add_argument("--no-text", action="store_true", help="sizes in place of what people and models said")
     given = parser.parse_args()
     try:
-        redis_url = Environment(os.environ).url("REDIS_URL", None, schemes=("redis", "rediss"))
-        asyncio.run(_main(redis_url, given.chat, with_text=not given.no_text))
+        redis_url, redis_cluster = read_redis(Environment(os.environ))
+        asyncio.run(_main(redis_url, given.chat, cluster=redis_cluster, with_text=not given.no_text))
     except SettingError as error:
         sys.exit(f"session.print_log: {error}")
     except SwitchboardError as error:

@@ -9,24 +9,30 @@ from collections import deque
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
+
+
+class NotSentError(RedisConnectionError):
+    """There is no connection and none could be made: the command did not run, and will not."""
 
 
 class RedisPipe:
     """Connects when it is first used, and again when it is used after its connection broke or timed out.
 
     A command whose connection broke fails with redis-py's ConnectionError, whether it ran or not: it is the caller who
-    knows what may be repeated.
+    knows what may be repeated. Only NotSentError says that it did not run.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._connecting = asyncio.Lock()
         self._line: _Line | None = None
+        self._closed = False
 
-    async def execute(self, *command: str | bytes | int | float, timeout_s: float) -> Any:
-        """Sends a command and returns its reply. One that is given up may still run.
+    async def execute(self, *command: str | bytes | int | float, timeout_s: float, asking: bool = False) -> Any:
+        """Sends a command and returns its reply. One that is given up may still run. `asking`: with a cluster's ASKING
+        right before it, which lets a server take it for a slot that is only on its way there.
 
         Raises: redis.exceptions.RedisError, OSError (TimeoutError among them: then the connection is given up, too).
         """
@@ -36,23 +42,35 @@ class RedisPipe:
                 line = self._line
                 if line is None or line.broken:
                     line = await self._connect()
+                if asking:
+                    asked, reply = line.send(("ASKING",)), line.send(command)
+                    await asked
+                    return await reply
                 return await line.send(command)
         except (TimeoutError, ReadOnlyError, MasterDownError) as exc:
+            if line is None:
+                raise NotSentError("no connection in time") from exc
             # It does not answer, or is a master no longer: what is at the address now is another one, perhaps.
-            if line is not None:
-                line.end(exc)
+            line.end(exc)
             raise
 
     async def _connect(self) -> "_Line":
         async with self._connecting:
             if self._line is None or self._line.broken:
                 connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-                await connection.connect()  # type: ignore[no-untyped-call]
+                try:
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                except (RedisError, OSError) as exc:
+                    raise NotSentError(str(exc)) from exc
                 self._line = _Line(connection)
+            if self._closed:
+                self._line.end(NotSentError("closed"))
+                raise NotSentError("closed")
             return self._line
 
     async def close(self) -> None:
-        """Ends the connection; what waits fails."""
+        """Ends the connection, for good; what waits fails."""
+        self._closed = True
         if self._line is not None:
             self._line.end(RedisConnectionError("closed"))
             await asyncio.wait(self._line.tasks)
@@ -107,7 +125,8 @@ class _Line:
             while True:
                 try:
                     reply = await self._connection.read_response(disconnect_on_error=False)
-                except ResponseError as exc:
+                except (ResponseError, BusyLoadingError) as exc:
+                    # redis-py counts LOADING among broken connections, of which it is none.
                     reply = exc
                 waiting = self._waiting.popleft()
                 if waiting.done():

@@ -15,12 +15,15 @@ from switchboard.session.v1 import session_pb2, session_pb2_grpc
 from session.appender import Appender
 from session.chats import Chats
 from session.checks import (
+    check_answers,
     check_chat,
     check_content,
     check_id,
+    check_label,
     check_limit,
     check_message,
     check_name,
+    check_passing,
     check_span,
     invalid,
     is_id,
@@ -32,11 +35,12 @@ from session.names import Names
 from session.outbound import Outbound
 from session.reader import GatewayReader
 from session.redis_link import RedisLink
-from session.turns import TurnName, Turns
+from session.turns import Begun, TurnName, Turns
 
 log = logging.getLogger(__name__)
 
 _STORE_CHECK_S = 1.0
+_MAX_CREDIT = 10_000
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -91,6 +95,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         check_id("chat.id", request.chat.id)
         check_id("chat.dialect", request.chat.dialect)
         check_name("chat.owner_id", request.chat.owner_id)
+        check_label("owner_username", request.owner_username)
         check_chat(request.chat)
         return session_pb2.CreateChatResponse(chat=await self._chats.create(request.chat, request.owner_username))
 
@@ -121,6 +126,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self, request: session_pb2.DeleteChatRequest, context: Context
     ) -> session_pb2.DeleteChatResponse:
         check_id("chat_id", request.chat_id)
+        check_label("reason", request.reason)
         await self._chats.delete(request.chat_id, request.reason)
         return session_pb2.DeleteChatResponse()
 
@@ -130,8 +136,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> session_pb2.PutParticipantResponse:
         check_id("chat_id", request.chat_id)
         check_name("participant.user_id", request.participant.user_id)
-        if request.participant.role == chat_pb2.PARTICIPANT_ROLE_UNSPECIFIED:
-            raise invalid("participant.role", "is needed")
+        check_label("participant.username", request.participant.username)
+        if request.participant.role not in chat_pb2.ParticipantRole.values()[1:]:
+            raise invalid("participant.role", "must be OWNER, ADMIN, MEMBER or READ_ONLY")
         participant = await self._chats.put_participant(request.chat_id, request.participant)
         return session_pb2.PutParticipantResponse(participant=participant)
 
@@ -174,23 +181,14 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def BeginTurn(self, request: session_pb2.BeginTurnRequest, context: Context) -> session_pb2.BeginTurnResponse:
         check_id("chat_id", request.chat_id)
         check_message(request.message)
+        check_answers("answers", request.answers)
         if len(request.idempotency_key.encode()) > 255:
             raise invalid("idempotency_key", "is at most 255 bytes")
-        if request.ephemeral:
-            raise invalid("ephemeral", "turns are not served yet")
+        if request.ephemeral and request.without_answer:
+            raise invalid("ephemeral", "leaves nothing without an answer")
         limit_s = check_span("deadline", request.deadline, request.HasField("deadline"), 180, low=1, high=3600)
-        reserved = None if request.without_answer else self._dispatcher.reserve()
-        claimed = None
-        try:
-            begun = await self._turns.begin(request, limit_s, reserved[1] if reserved else "")
-            claimed = begun.claimed
-        finally:
-            if reserved is not None and claimed is None:
-                self._dispatcher.release(reserved[0])
-        if reserved is not None and claimed is not None:
-            self._dispatcher.hand(reserved[0], claimed)
-        elif begun.state == session_pb2.TURN_STATE_DUE and not begun.repeated:
-            self._dispatcher.turn_due(request.chat_id, begun.turn_id)
+        # A caller that goes away must not leave a turn leased to a worker that was never told.
+        begun = await asyncio.shield(asyncio.create_task(self._begin(request, limit_s)))
         if begun.participants:
             chat = await self._chats.get(request.chat_id, "")
             await self._chats.list_for(chat.dialect, chat.id, begun.participants)
@@ -203,6 +201,21 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             repeated=begun.repeated,
         )
 
+    async def _begin(self, request: session_pb2.BeginTurnRequest, limit_s: float) -> Begun:
+        reserved = None if request.without_answer else self._dispatcher.reserve()
+        claimed = None
+        try:
+            begun = await self._turns.begin(request, limit_s, reserved[1] if reserved else "")
+            claimed = begun.claimed
+        finally:
+            if reserved is not None and claimed is None:
+                self._dispatcher.release(reserved[0])
+        if reserved is not None and claimed is not None:
+            self._dispatcher.hand(reserved[0], claimed)
+        elif begun.state == session_pb2.TURN_STATE_DUE and not begun.repeated:
+            self._dispatcher.turn_due(request.chat_id, begun.turn_id)
+        return begun
+
     @_unary
     async def CancelTurn(
         self, request: session_pb2.CancelTurnRequest, context: Context
@@ -210,6 +223,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         check_id("chat_id", request.chat_id)
         if request.turn_id:
             check_id("turn_id", request.turn_id)
+        check_label("cancelled_by", request.cancelled_by)
         ended = await self._turns.cancel(
             request.chat_id, request.turn_id, by=request.cancelled_by, everything=request.all
         )
@@ -242,6 +256,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         stream = WorkerStream(first.worker_id)
 
         async def take(request: session_pb2.ClaimTurnsRequest) -> None:
+            if request.credit > _MAX_CREDIT:
+                raise invalid("credit", f"is at most {_MAX_CREDIT}")
             self._dispatcher.add_credit(stream, request.credit)
             if request.renew:
                 await self._dispatcher.renew(stream, list(request.renew))
@@ -256,6 +272,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         try:
             async for response in stream.outbound.batches():
                 yield response
+            refused = reading.exception() if reading.done() else None
+            if isinstance(refused, SwitchboardError):
+                await context.abort_with_status(status_of(refused.failure, refused.field))
         finally:
             reading.cancel()
             self._dispatcher.leave(stream)
@@ -286,6 +305,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         check_id("chat_id", request.chat_id)
         if request.event.WhichOneof("kind") not in ("typing", "presence"):
             raise invalid("event", "must be typing or presence")
+        check_passing(request.event)
         await self._chats.get(request.chat_id, "")
         await self._fanout.publish(request.chat_id, request.event)
         return session_pb2.NotifyResponse()
@@ -386,7 +406,7 @@ def _reading(intake: Coroutine[Any, Any, None], outbound: Outbound[Any]) -> "asy
 
     def ended(task: "asyncio.Task[None]") -> None:
         outbound.end()
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and not isinstance(task.exception(), SwitchboardError | None):
             log.warning("stream_broke", exc_info=task.exception())
 
     reading.add_done_callback(ended)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from runtime.environment import Environment, SettingError
 
@@ -15,7 +16,9 @@ class Settings:
     port: int
     """Port to listen on; 0: any free one. SESSION_PORT, 50051."""
     redis_url: str
-    """redis://, rediss:// or unix://. REDIS_URL, redis://localhost:6379/0."""
+    """redis:// or rediss://; of a cluster, any of its servers. REDIS_URL, redis://localhost:6379/0."""
+    redis_cluster: bool
+    """Whether REDIS_URL is a Redis Cluster's. REDIS_CLUSTER, false."""
     internal_tokens: tuple[str, ...]
     """Service tokens accepted, so that they can be rotated. INTERNAL_TOKEN, comma-separated, needed."""
     log_level: str
@@ -34,21 +37,27 @@ def read(variables: Mapping[str, str]) -> Settings:
     tokens = environment.words("INTERNAL_TOKEN")
     if not tokens:
         raise SettingError("INTERNAL_TOKEN must be set: the token that services show one another")
-    if environment.flag("REDIS_CLUSTER", False):
-        # Keys, scripts and partitions are made for one; subscribing to all of its shards is not written yet.
-        raise SettingError(
-            "REDIS_CLUSTER can't be true yet: give REDIS_URL of a single Redis, with replicas if you like"
-        )
     level = environment.text("LOG_LEVEL", "info").lower()
     if level not in ("debug", "info", "warning", "error"):
         raise SettingError(f"LOG_LEVEL must be debug, info, warning or error, not {level!r}")
+    redis_url, redis_cluster = read_redis(environment)
     return Settings(
         host=environment.text("SESSION_HOST", "127.0.0.1"),
         port=environment.port("SESSION_PORT", 50051),
-        redis_url=environment.url("REDIS_URL", "redis://localhost:6379/0", schemes=("redis", "rediss")),
+        redis_url=redis_url,
+        redis_cluster=redis_cluster,
         internal_tokens=tokens,
         log_level=level,
         reflection=environment.flag("GRPC_REFLECTION", True),
         drain_s=environment.number("DRAIN_SECONDS", 10, low=0, high=3600),
         max_waiting_turns=environment.integer("MAX_WAITING_TURNS", 8, low=0, high=1000),
     )
+
+
+def read_redis(environment: Environment) -> tuple[str, bool]:
+    """REDIS_URL, and whether it is a cluster's. Raises: SettingError."""
+    url = environment.url("REDIS_URL", "redis://localhost:6379/0", schemes=("redis", "rediss"))
+    cluster = environment.flag("REDIS_CLUSTER", False)
+    if cluster and urlsplit(url).path.strip("/") not in ("", "0"):
+        raise SettingError("REDIS_URL must name no database but 0 when REDIS_CLUSTER is true: a cluster has no other")
+    return url, cluster

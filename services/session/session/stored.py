@@ -37,34 +37,40 @@ def messages(
 
 def claimed_turn(chat_id: str, lease_id: str, raw: Sequence[object]) -> session_pb2.ClaimedTurn:
     """What a worker gets, from what the claim script returned."""
-    (turn, fence, text, started, left_ms, claims, sequence, answer_id, settings, meta, first, parts) = raw
+    (turn, fence, text, started, left_ms, claims, sequence, answer_id, settings, meta, first, parts, body) = raw
     chat = chat_pb2.Chat.FromString(_bytes(meta))
     answers = chat_pb2.AnswerSettings()
     answers.CopyFrom(chat.answers)
     # Fields that are set win, field by field: that is what merging protobuf does.
     answers.MergeFromString(_bytes(settings))
-    assert isinstance(parts, list)  # noqa: S101  for the type checker: the script's shape is fixed
+    # Lua's empty table is an empty map or an empty array.
+    assert isinstance(parts, list | dict)  # noqa: S101  for the type checker: the script's shape is fixed
     turn_sequence, first_sequence, time_left_ms = _number(sequence), _number(first), _number(left_ms)
+    history = messages(first_sequence, list(parts), 0, b"")
     claimed = session_pb2.ClaimedTurn(
         lease=session_pb2.Lease(
             chat_id=chat_id, turn_id=_bytes(turn).decode(), lease_id=lease_id, fence=_number(fence)
         ),
         chat=chat,
         answers=answers,
-        context=context(messages(first_sequence, parts, 0, b""), turn_sequence),
+        context=context(history, turn_sequence, chat_pb2.Message.FromString(_bytes(body)) if body else None),
         answer_id=_bytes(answer_id).decode(),
         started=bool(started),
         text=_bytes(text).decode(),
         claims=_number(claims),
+        ephemeral=bool(body),
     )
     claimed.time_left.FromMilliseconds(max(0, time_left_ms))
     return claimed
 
 
-def context(history: Iterable[chat_pb2.Message], turn_sequence: int) -> list[chat_pb2.Message]:
+def context(
+    history: Iterable[chat_pb2.Message], turn_sequence: int, passing: chat_pb2.Message | None = None
+) -> list[chat_pb2.Message]:
     """The conversation that a turn answers: each answer behind the message it answers, ending with the turn's own.
 
-    Messages that came after it wait for turns of their own; an answer to it, by an earlier claim, is not context.
+    That is the one at `turn_sequence`, or `passing`, which is in no history, behind it. Messages that came after it
+    wait for turns of their own; an answer to it, by an earlier claim, is not context.
     """
     known = list(history)
     sequence_of = {message.id: message.sequence for message in known}
@@ -75,14 +81,17 @@ def context(history: Iterable[chat_pb2.Message], turn_sequence: int) -> list[cha
                 continue
             # An answer whose question is out of sight stands where it was appended.
             answered = sequence_of.get(message.reply_to_id, message.sequence)
-            if answered < turn_sequence:
+            if answered < turn_sequence or (passing and answered == turn_sequence):
                 # How it was come by is nothing to a model, and most of the message.
                 message.answer.ClearField("attempts")
                 places.append(((answered, message.sequence), message))
         elif message.sequence <= turn_sequence:
             places.append(((message.sequence, 0), message))
     places.sort(key=lambda place: place[0])
-    return newest([message for _, message in places[-CONTEXT_MESSAGES:]], CONTEXT_BYTES)
+    ordered = [message for _, message in places]
+    if passing:
+        ordered.append(passing)
+    return newest(ordered[-CONTEXT_MESSAGES:], CONTEXT_BYTES)
 
 
 def newest(messages: Sequence[chat_pb2.Message], most_bytes: int) -> list[chat_pb2.Message]:

@@ -1,8 +1,10 @@
 """Turns: begun, claimed, renewed, ended. Each step is one script, so that it happens whole or not at all."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.position import Position
@@ -12,8 +14,14 @@ from switchboard.session.v1 import session_pb2
 from session import keys, scripts, stored
 from session.redis_link import RedisLink, pack
 
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
 LEASE_MS = 10_000
 """How long a claim lasts. A dead worker's turn stands still for that long; a live one renews every third of it."""
+SHARD_PATIENCE_S = 1.0
+"""For one shard's part of what is asked of all: less than what a lease has left at any renewal."""
 _POLL_AT_MOST = 1000
 
 _STATES = {
@@ -106,6 +114,7 @@ class Turns:
             self._max_waiting,
             lease_id,
             LEASE_MS,
+            request.ephemeral,
         ]
         root = keys.chat(request.chat_id)
         outcome, *rest = await self._link.run_packed(
@@ -127,7 +136,7 @@ class Turns:
                 )
             case b"again":
                 first, state = rest
-                return await self._again(request.chat_id, first, state)
+                return await self._again(message, first, state)
             case b"archived":
                 raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "the chat is archived; nothing can be posted to it")
             case b"taken":
@@ -139,14 +148,21 @@ class Turns:
             case _:
                 raise no_chat()
 
-    async def _again(self, chat_id: str, first: Sequence[Any], state: bytes | bool) -> Begun:
-        _, sequence, turn_id, answer_id, epoch, offset = first
-        raw = await self._link.run_packed(scripts.READ_MESSAGES, [keys.chat(chat_id)], 1, int(sequence) - 1, 0)
-        if raw is False:
-            raise no_chat()
-        _, first_sequence, parts, answer_sequence, text = raw
+    async def _again(self, message: chat_pb2.Message, first: Sequence[Any], state: bytes | bool) -> Begun:
+        message_id, sequence, turn_id, answer_id, epoch, offset = first
+        if sequence:
+            raw = await self._link.run_packed(
+                scripts.READ_MESSAGES, [keys.chat(message.chat_id)], 1, int(sequence) - 1, 0
+            )
+            if raw is False:
+                raise no_chat()
+            _, first_sequence, parts, answer_sequence, text = raw
+            message = stored.messages(int(first_sequence), parts, int(answer_sequence), text)[0]
+        else:
+            # Of an ephemeral message nothing is kept but its name.
+            message.id, message.turn_id = message_id.decode(), turn_id.decode()
         return Begun(
-            message=stored.messages(int(first_sequence), parts, int(answer_sequence), text)[0],
+            message=message,
             turn_id=turn_id.decode(),
             answer_id=answer_id.decode(),
             position=Position(epoch.decode(), int(offset)),
@@ -167,17 +183,21 @@ class Turns:
         return stored.claimed_turn(name.chat_id, lease_id, raw) if raw else None
 
     async def renew(self, leases: Sequence[session_pb2.Lease]) -> list[session_pb2.Lease]:
-        """Extends leases; returns those that are lost. Raises: SwitchboardError(UNAVAILABLE)."""
-        lost: list[session_pb2.Lease] = []
-        for group in self._link.groups(leases, lambda lease: lease.chat_id):
-            raw = await self._link.run_packed(
-                scripts.RENEW,
-                [keys.chat(lease.chat_id) for lease in group],
-                LEASE_MS,
-                pack([[lease.turn_id, lease.lease_id, lease.fence] for lease in group]),
-            )
-            lost.extend(group[int(index) - 1] for index in raw)
-        return lost
+        """Extends leases; returns those that are lost. Those in a shard that is out of reach are neither.
+
+        Raises: SwitchboardError(UNAVAILABLE) when no shard can be reached.
+        """
+        groups = self._link.groups(leases, lambda lease: lease.chat_id)
+        return [lease for lost in await _together(map(self._renew, groups)) for lease in lost]
+
+    async def _renew(self, group: Sequence[session_pb2.Lease]) -> list[session_pb2.Lease]:
+        raw = await self._link.run_packed(
+            scripts.RENEW,
+            [keys.chat(lease.chat_id) for lease in group],
+            LEASE_MS,
+            pack([[lease.turn_id, lease.lease_id, lease.fence] for lease in group]),
+        )
+        return [group[int(index) - 1] for index in raw]
 
     async def cancel(self, chat_id: str, turn_id: str, *, by: str, everything: bool) -> Ended:
         """Stops a turn (the one that runs or is due, if its id is empty). Raises: SwitchboardError."""
@@ -229,11 +249,13 @@ class Turns:
 
     async def get(self, name: TurnName) -> session_pb2.GetTurnResponse:
         """Where a turn stands. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
-        key = f"{keys.chat(name.chat_id)}:turn:{name.turn_id}"
-        state, message, answer, deadline = await self._link.execute(
-            "HMGET", key, "state", "message", "answer", "deadline_ms"
+        root = keys.chat(name.chat_id)
+        there, (state, message, answer, deadline) = await asyncio.gather(
+            self._link.execute("EXISTS", root),
+            self._link.execute("HMGET", f"{root}:turn:{name.turn_id}", "state", "message", "answer", "deadline_ms"),
         )
-        if state is None:
+        # Those that had ended outlive a chat that was deleted.
+        if not there or state is None:
             raise SwitchboardError(ErrorCode.NOT_FOUND, "no such turn in this chat, or it ended more than a day ago")
         response = session_pb2.GetTurnResponse(
             state=_STATES[state], message_id=message.decode(), answer_id=answer.decode()
@@ -243,20 +265,54 @@ class Turns:
         return response
 
     async def poll(self) -> tuple[list[TurnName], list[TurnName]]:
-        """The turns that may be claimed, and those whose deadline has passed. Raises: SwitchboardError(UNAVAILABLE)."""
+        """The turns that may be claimed, and those whose deadline has passed; without those in a shard out of reach.
+
+        Raises: SwitchboardError(UNAVAILABLE) when no shard can be reached.
+        """
         due: list[TurnName] = []
         late: list[TurnName] = []
         self._polls += 1
-        for group in self._link.partition_groups():
-            # From another partition each time: a thousand due turns of one must not hide the others for ever.
-            start = self._polls * 37 % len(group)
-            names = [
-                name for index in (*group[start:], *group[:start]) for name in (keys.due(index), keys.deadlines(index))
-            ]
-            found_due, found_late = await self._link.run_packed(scripts.POLL, names, _POLL_AT_MOST)
+        for found_due, found_late in await _together(map(self._poll, self._link.partition_groups())):
             due.extend(map(_turn_name, found_due))
             late.extend(map(_turn_name, found_late))
         return due, late
+
+    async def _poll(self, group: range) -> tuple[list[bytes], list[bytes]]:
+        # From another partition each time: a thousand due turns of one must not hide the others for ever.
+        start = self._polls * 37 % len(group)
+        names = [
+            name for index in (*group[start:], *group[:start]) for name in (keys.due(index), keys.deadlines(index))
+        ]
+        due, late = await self._link.run_packed(scripts.POLL, names, _POLL_AT_MOST)
+        return due, late
+
+
+async def _together(calls: Iterable[Coroutine[Any, Any, Found]]) -> list[Found]:
+    """What calls to different shards found, made at once: a shard that fails, or is slow, does not spoil the others'.
+
+    Raises: SwitchboardError(UNAVAILABLE) when all of them fail.
+    """
+    made = list(calls)
+    if len(made) == 1:
+        return [await made[0]]
+
+    async def in_time(call: Coroutine[Any, Any, Found]) -> Found | SwitchboardError:
+        try:
+            async with asyncio.timeout(SHARD_PATIENCE_S):
+                return await call
+        except SwitchboardError as error:
+            return error
+        except TimeoutError:
+            return SwitchboardError(ErrorCode.UNAVAILABLE, "a shard of the chat store is slow")
+
+    outcomes = await asyncio.gather(*map(in_time, made))
+    found = [outcome for outcome in outcomes if not isinstance(outcome, SwitchboardError)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, SwitchboardError)]
+    if failed and not found:
+        raise failed[0]
+    if failed:
+        log.warning("shards_failed", extra={"failed": len(failed), "of": len(outcomes)})
+    return found
 
 
 def no_chat() -> SwitchboardError:

@@ -150,12 +150,15 @@ class Worker:
         self.sequence = 0
         self.length = len(turn.text.encode())
         self.started = turn.started
+        self.opened = 0
         self.last: session_pb2.Append | None = None
         self.last_result = session_pb2.AppendResult()
 
     async def append(self, *events: event_pb2.Event) -> session_pb2.AppendResult:
         self.sequence += 1
-        self.last = session_pb2.Append(lease=self.turn.lease, sequence=self.sequence, events=events)
+        if any(event.WhichOneof("kind") in ("response_started", "response_restarted") for event in events):
+            self.opened = self.sequence
+        self.last = session_pb2.Append(lease=self.turn.lease, sequence=self.sequence, opened=self.opened, events=events)
         self.last_result = (await self.client.publish(self.last))[0]
         return self.last_result
 

@@ -1,5 +1,6 @@
 """What the contract says of bad input, limits and names: a clear error, and nothing stored."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -33,7 +34,10 @@ def message(**fields: Any) -> chat_pb2.Message:
         ({"idempotency_key": "x" * 256}, "INVALID_ARGUMENT"),
         ({"deadline": {"seconds": 0}}, "INVALID_ARGUMENT"),
         ({"deadline": {"seconds": 3601}}, "INVALID_ARGUMENT"),
-        ({"ephemeral": True}, "INVALID_ARGUMENT"),
+        ({"ephemeral": True, "without_answer": True}, "INVALID_ARGUMENT"),
+        ({"answers": chat_pb2.AnswerSettings(temperature=float("nan"))}, "INVALID_ARGUMENT"),
+        ({"answers": chat_pb2.AnswerSettings(max_output_tokens=128_001)}, "INVALID_ARGUMENT"),
+        ({"answers": chat_pb2.AnswerSettings(persona="x" * 201)}, "INVALID_ARGUMENT"),
     ],
 )
 def test_a_bad_turn_is_refused_and_nothing_is_stored(running: Running, fields: dict[str, Any], reason: str) -> None:
@@ -261,5 +265,84 @@ def test_a_follower_that_does_not_read_is_told_that_it_was_too_slow(running: Run
                 pass
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=chat_id))
+
+    running.wait(scenario())
+
+
+def test_a_deleted_chats_turns_are_gone_with_it(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        begun = await client.begin(chat_id)
+        await client.call("CancelTurn", session_pb2.CancelTurnRequest(chat_id=chat_id))
+        turn = session_pb2.GetTurnRequest(chat_id=chat_id, turn_id=begun.turn_id)
+        assert (await client.call("GetTurn", turn)).state == session_pb2.TURN_STATE_CANCELLED
+        await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=chat_id))
+        with pytest.raises(Refused, match="NOT_FOUND"):
+            await client.call("GetTurn", turn)
+
+    running.wait(scenario())
+
+
+def test_of_many_who_open_and_end_a_session_each_ends_the_one_that_it_found(running: Running) -> None:
+    async def scenario() -> None:
+        opening = session_pb2.OpenSessionRequest(dialect="test", name="contended", chat=chat_pb2.Chat(owner_id="o"))
+        closing = session_pb2.CloseSessionRequest(dialect="test", name="contended")
+        calls: list[Any] = []
+        for number in range(200):
+            client = running.clients[number % 2]
+            calls.append(client.call("OpenSession", opening))
+            calls.extend(client.call("CloseSession", closing) for _ in range(2))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        opened = [outcome for outcome in outcomes if isinstance(outcome, session_pb2.OpenSessionResponse)]
+        refused = [outcome.reason for outcome in outcomes if isinstance(outcome, Refused)]
+        assert (len(opened), set(refused)) == (200, {"NOT_FOUND"})
+        sessions = {one.session.session_id: one.session.chat_id for one in opened}
+        last = (await running.clients[0].call("OpenSession", opening)).session
+        await running.clients[0].call("GetChat", session_pb2.GetChatRequest(chat_id=last.chat_id))
+        for session_id, chat_id in sessions.items():
+            if session_id != last.session_id:
+                with pytest.raises(Refused, match="NOT_FOUND"):
+                    await running.clients[0].call("GetChat", session_pb2.GetChatRequest(chat_id=chat_id))
+        await running.clients[0].call("CloseSession", closing)
+
+    running.wait(scenario())
+
+
+def test_more_credit_than_a_worker_can_mean_ends_its_stream(running: Running) -> None:
+    async def scenario() -> None:
+        stream = running.clients[0].stream("ClaimTurns")
+        await stream.send(session_pb2.ClaimTurnsRequest(worker_id="w", credit=10_001))
+        with pytest.raises(Refused) as refused:
+            while True:
+                assert await stream.receive() == session_pb2.ClaimTurnsResponse()
+        assert (refused.value.reason, refused.value.message) == ("INVALID_ARGUMENT", "credit is at most 10000")
+        await stream.close()
+
+    running.wait(scenario())
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("CreateChat", session_pb2.CreateChatRequest(owner_username="x" * 201)),
+        ("PutParticipant", session_pb2.PutParticipantRequest(participant={"user_id": "u", "role": 9})),  # type: ignore[arg-type]
+        ("PutParticipant", session_pb2.PutParticipantRequest(participant={"user_id": "u"})),
+        ("DeleteChat", session_pb2.DeleteChatRequest(reason="x" * 201)),
+        ("Notify", session_pb2.NotifyRequest(event={"typing": {"user_id": "x" * 201}})),
+        ("Notify", session_pb2.NotifyRequest(event={"typing": {"user_id": "x", "username": "x" * 17_000}})),
+    ],
+)
+def test_a_field_out_of_its_range_is_refused(running: Running, method: str, request_: Any) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        if method == "CreateChat":
+            request_.chat.CopyFrom(chat_pb2.Chat(id="new", dialect="test", owner_id="o"))
+        else:
+            request_.chat_id = chat_id
+        with pytest.raises(Refused, match="INVALID_ARGUMENT"):
+            await client.call(method, request_)
+        await client.call("GetChat", session_pb2.GetChatRequest(chat_id=chat_id))
 
     running.wait(scenario())

@@ -1,13 +1,18 @@
 """Turns reach workers, one worker each, whatever happens to the worker or to the replica it talks to."""
 
 import asyncio
+import random
 import time
 
+import pytest
 from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2
 
 from .client import SessionClient, Stream, Worker
 from .conftest import Running
+
+ON_A_SERVER = pytest.mark.parametrize("alone", ["server"], indirect=True)
+"""For what waits ten seconds for a lease, and does not do so in another way on a cluster."""
 
 
 async def join(client: SessionClient, credit: int) -> Stream:
@@ -88,6 +93,7 @@ def test_a_worker_is_told_of_a_stop_made_on_another_replica(alone: Running) -> N
     alone.wait(scenario())
 
 
+@ON_A_SERVER
 def test_a_dead_workers_turn_is_claimed_by_another_with_the_text_so_far(alone: Running) -> None:
     async def scenario() -> None:
         client = alone.clients[0]
@@ -125,6 +131,7 @@ def test_a_dead_workers_turn_is_claimed_by_another_with_the_text_so_far(alone: R
     alone.wait(scenario())
 
 
+@ON_A_SERVER
 def test_a_renewed_lease_is_not_given_to_anybody_else(alone: Running) -> None:
     async def scenario() -> None:
         client = alone.clients[0]
@@ -188,5 +195,32 @@ def test_a_context_ends_at_the_turns_own_message_and_holds_the_answers_before_it
             await worker.say(text)
             await worker.complete()
         assert seen == [["one"], ["one", "1", "two"], ["one", "1", "two", "2", "three"]]
+
+    alone.wait(scenario())
+
+
+def test_a_caller_that_goes_away_leaves_no_turn_to_a_worker_that_was_never_told(alone: Running) -> None:
+    async def scenario() -> None:
+        client = alone.clients[0]
+        stream = await join(client, 1000)
+        chats = [await client.new_chat() for _ in range(100)]
+        chooser = random.Random(3)
+        for chat_id in chats:
+            message = chat_pb2.Message(role=chat_pb2.ROLE_USER, content="x")
+            call = client.stub.BeginTurn(
+                session_pb2.BeginTurnRequest(chat_id=chat_id, message=message), metadata=client.metadata
+            )
+            waiting = asyncio.ensure_future(call.wait_for_connection())
+            await asyncio.sleep(chooser.random() * 0.002)
+            call.cancel()
+            waiting.cancel()
+        stored = {chat_id for chat_id in chats if await client.history(chat_id)}
+        assert len(stored) > 0, "some got through before they were given up"
+        claims: dict[str, int] = {}
+        while claims.keys() != stored:
+            for turn in (await stream.receive()).claimed:
+                claims[turn.lease.chat_id] = turn.claims
+        assert set(claims.values()) == {1}, "handed out by its first claim, not when that had run out"
+        await stream.close()
 
     alone.wait(scenario())

@@ -11,7 +11,7 @@ from .conftest import Running
 
 
 def printed(running: Running, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "REDIS_URL": running.stack.redis_url}
+    environment = {**os.environ, **running.environment, "REDIS_URL": running.stack.redis_url}
     command = [sys.executable, "-m", "session.print_log", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 

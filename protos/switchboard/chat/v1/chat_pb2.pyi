@@ -481,7 +481,9 @@ class Message(_message.Message):
     id: _builtins.str
     chat_id: _builtins.str
     sequence: _builtins.int
-    """Place in the chat's history, from 1, without a gap, in the order in which messages were appended."""
+    """Place in the chat's history, from 1, without a gap, in the order in which messages were appended. 0: of an ephemeral
+    turn, and in no history.
+    """
     role: Global___Role.ValueType
     sender_id: _builtins.str
     """The user id of who sent it; empty for ROLE_ASSISTANT."""

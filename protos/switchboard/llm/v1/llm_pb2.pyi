@@ -255,7 +255,7 @@ class GenerateRequest(_message.Message):
     """1 to 128,000; 0: the route's default."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputMessage]:
-        """At least one that is not ROLE_SYSTEM."""
+        """At least one that is not ROLE_SYSTEM; at most 10,000, and 10,000 parts all together."""
 
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

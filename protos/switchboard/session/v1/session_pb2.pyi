@@ -524,7 +524,9 @@ class BeginTurnRequest(_message.Message):
     without_answer: _builtins.bool
     """Append the message alone: nobody answers it."""
     ephemeral: _builtins.bool
-    """Leave neither message nor answer in the history; readers see both as they happen."""
+    """Leave neither message nor answer in the history; readers see both as they happen, and can go on from a position for
+    as long as the log is kept (an hour). Both have sequence 0. Not together with without_answer.
+    """
     @_builtins.property
     def message(self) -> _chat_pb2.Message:
         """role, sender_id, content (1 byte to 1 MiB), reply_to_id and metadata are taken; id too when set, else one is made."""
@@ -764,6 +766,7 @@ class ClaimedTurn(_message.Message):
     claims: _builtins.int
     """How often the turn has been claimed, this claim included."""
     ephemeral: _builtins.bool
+    """The answer is to be in no history."""
     @_builtins.property
     def lease(self) -> Global___Lease: ...
     @_builtins.property
@@ -918,8 +921,14 @@ class Append(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """From 1 at each claim, one more for each append of the lease."""
+    opened: _builtins.int
+    """The sequence of the append that held the lease's last ResponseStarted or ResponseRestarted, this one included; 0: it
+    has published neither, and goes on with an earlier claim's answer, or fails. By it an opening that Redis lost is
+    noticed.
+    """
     @_builtins.property
     def lease(self) -> Global___Lease: ...
     @_builtins.property
@@ -934,10 +943,11 @@ class Append(_message.Message):
         lease: Global___Lease | None = ...,
         sequence: _builtins.int = ...,
         events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        opened: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "lease", b"lease", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "lease", b"lease", "opened", b"opened", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -975,6 +985,7 @@ class AppendResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     TEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    UNOPENED_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     lease_id: _builtins.str
     sequence: _builtins.int
@@ -986,9 +997,13 @@ class AppendResult(_message.Message):
     """Set when a delta's offset, or the length that the answer ended with, was not the stored answer's length (Redis lost
     the end of it): that length. Nothing was applied; publish the text from there on under the next sequence.
     """
+    unopened: _builtins.bool
+    """The append named by `opened` is not in the log (Redis lost it). Nothing was applied; publish the opening and the whole
+    text behind it again, under the next sequence.
+    """
     @_builtins.property
     def position(self) -> _chat_pb2.Position:
-        """The last event's position, when it is in the log."""
+        """The last event's position, when it is in the log; of a repeated append: the log's end."""
 
     def __init__(
         self,
@@ -999,10 +1014,11 @@ class AppendResult(_message.Message):
         error: _chat_pb2.ErrorCode.ValueType = ...,
         position: _chat_pb2.Position | None = ...,
         text_length: _builtins.int | None = ...,
+        unopened: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_text_length", b"_text_length", "position", b"position", "text_length", b"text_length"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text_length", b"_text_length", "error", b"error", "lease_id", b"lease_id", "position", b"position", "sequence", b"sequence", "text_length", b"text_length", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text_length", b"_text_length", "error", b"error", "lease_id", b"lease_id", "position", b"position", "sequence", b"sequence", "text_length", b"text_length", "turn_id", b"turn_id", "unopened", b"unopened"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__text_length: _TypeAlias = _typing.Literal["text_length"]  # noqa: Y015
     _WhichOneofArgType__text_length: _TypeAlias = _typing.Literal["_text_length", b"_text_length"]  # noqa: Y015

@@ -1,13 +1,14 @@
 -- Appends events to the logs of running turns: many chats in one call, each chat all or nothing.
 -- KEYS[i]  root of the i-th append's chat
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
--- ARGV[3]  msgpack: one {turn, lease, fence, sequence, events} for each key; an event is
+-- ARGV[3]  msgpack: one {turn, lease, fence, sequence, opened, events} for each key. opened: the sequence of the lease's
+--          append with its last 's' or 'r', this one's too; 0: none, it goes on from an earlier lease's. An event is
 --          {'d', Event, text, text offset} | {'s', Event, Message, message id} | {'r', Event}
 --          | {'completed' or 'failed', Event, patch of the answer's Message, text length}; the last two stand last
 -- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false, sequence that the
 --          answer's message got here or false, whether it was applied now}
---          | {'lost'} | {'text', stored length}
-local epoch = server_epoch()
+--          | {'lost'} | {'text', stored length} | {'unopened'} | {'refused'}: the answer has begun already, or has not
+local history = server_history()
 local items = cmsgpack.unpack(ARGV[3])
 local results = {}
 
@@ -31,13 +32,21 @@ local function fits(root, events)
 end
 
 for i, root in ipairs(KEYS) do
-  local turn, lease, fence, sequence, events = unpack(items[i])
-  local at = redis.call('HMGET', root, 'turn', 'lease', 'fence', 'seq', 'ended_lease', 'ended_seq', 'head')
-  local seen = at[2] == lease and tonumber(at[4]) or at[5] == lease and tonumber(at[6]) or nil
-  if seen and sequence <= seen then
-    results[i] = { 'ok', epoch, tonumber(at[7]), false, false, false }
+  local turn, lease, fence, sequence, opened, events = unpack(items[i])
+  local at = redis.call('HMGET', root, 'turn', 'lease', 'fence', 'seq', 'opened', 'answer', 'head', 'epoch')
+  local seen = at[2] == lease and at[4]
+  if at[2] ~= lease and at[7] then
+    local ended = redis.call('HMGET', root .. ':turn:' .. turn, 'ended_lease', 'ended_seq')
+    seen = ended[1] == lease and ended[2]
+  end
+  if seen and sequence <= tonumber(seen) then
+    results[i] = { 'ok', at[8], tonumber(at[7]), false, false, false }
   elseif at[1] ~= turn or at[2] ~= lease or tonumber(at[3]) ~= fence then
     results[i] = { 'lost' }
+  elseif opened > 0 and opened ~= sequence and tonumber(at[5]) ~= opened then
+    results[i] = { 'unopened' }
+  elseif events[1][1] == 's' and at[6] or opened == 0 and not at[6] and events[1][1] ~= 'failed' then
+    results[i] = { 'refused' }
   else
     local length, stored = fits(root, events)
     if not length then
@@ -51,6 +60,9 @@ for i, root in ipairs(KEYS) do
         elseif kind == 'r' then
           pieces = {}
           redis.call('DEL', root .. ':text')
+        elseif kind == 's' and redis.call('HEXISTS', root .. ':turn:' .. turn, 'body') == 1 then
+          redis.call('HSET', root, 'answer', 0)
+          redis.call('HSET', root .. ':turn:' .. turn, 'header', event[3])
         elseif kind == 's' then
           local count = redis.call('HINCRBY', root, 'count', 1)
           numbered_as = count
@@ -67,13 +79,13 @@ for i, root in ipairs(KEYS) do
       if #pieces > 0 then
         redis.call('APPEND', root .. ':text', table.concat(pieces))
       end
-      local first = append(root, epoch, blobs, false)
+      local first, epoch = append(root, history, blobs, false)
       local following = false
       if ended then
         following = finish(root, turn, ended, events[#events][3])
-        redis.call('HSET', root, 'ended_lease', lease, 'ended_seq', sequence)
+        redis.call('HSET', root .. ':turn:' .. turn, 'ended_lease', lease, 'ended_seq', sequence)
       else
-        redis.call('HSET', root, 'seq', sequence)
+        redis.call('HSET', root, 'seq', sequence, 'opened', opened)
       end
       results[i] = { 'ok', epoch, first + #blobs - 1, following, numbered_as, true }
     end

@@ -2,11 +2,12 @@
 -- KEYS[1]  root
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: {MessageCreated as Event, Message, message id, idempotency key or '', turn id or '', answer id,
---          settings, limit ms, turns that may wait, lease id or '', lease ms}
+--          settings, limit ms, turns that may wait, lease id or '', lease ms, whether to leave no history}
 -- returns  msgpack: {'gone'} | {'archived'} | {'full'} | {'taken'} (the message id)
 --          | {'again', what the first call returned: {message, sequence, turn, answer, epoch, offset}, state of the turn}
---          | {'ok', sequence, epoch, offset, state, claim or false, user ids to list the chat for}
-local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms = unpack(cmsgpack.unpack(ARGV[3]))
+--          | {'ok', sequence or 0, epoch, offset, state, claim or false, user ids to list the chat for}
+local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms, ephemeral =
+  unpack(cmsgpack.unpack(ARGV[3]))
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
   return cmsgpack.pack({ 'gone' })
@@ -16,9 +17,10 @@ if key ~= '' then
   local known = redis.call('GET', key_name)
   if known then
     local first = cmsgpack.unpack(known)
+    local turn_state = redis.call('HGET', root .. ':turn:' .. first[3], 'state')
     -- A chat may have been deleted and made again under its id.
-    if redis.call('HGET', root .. ':ids', first[1]) == int(first[2]) then
-      return cmsgpack.pack({ 'again', first, redis.call('HGET', root .. ':turn:' .. first[3], 'state') })
+    if first[2] == 0 and turn_state or redis.call('HGET', root .. ':ids', first[1]) == int(first[2]) then
+      return cmsgpack.pack({ 'again', first, turn_state })
     end
   end
 end
@@ -33,17 +35,28 @@ if turn ~= '' and busy and redis.call('LLEN', root .. ':queue') >= most then
   return cmsgpack.pack({ 'full' })
 end
 
-local epoch = server_epoch()
-local sequence = redis.call('HINCRBY', root, 'count', 1)
-local numbered = varint_field(SEQUENCE, sequence)
-redis.call('HSET', root .. ':messages', int(sequence), message .. numbered)
-redis.call('HSET', root .. ':ids', id, int(sequence))
+local sequence = 0
+-- How much of the history the answer goes on from.
+local known
+if ephemeral then
+  known = redis.call('HGET', root, 'count')
+else
+  sequence = redis.call('HINCRBY', root, 'count', 1)
+  known = int(sequence)
+  local numbered = varint_field(SEQUENCE, sequence)
+  redis.call('HSET', root .. ':messages', known, message .. numbered)
+  redis.call('HSET', root .. ':ids', id, known)
+  event = event .. field(CREATED, field(1, numbered))
+end
 redis.call('HSET', root, 'active', int(now_us()))
-local offset = append(root, epoch, { event .. field(CREATED, field(1, numbered)) }, false)
+local offset, epoch = append(root, server_history(), { event }, false)
 local state, claimed = '', nil
 if turn ~= '' then
-  redis.call('HSET', root .. ':turn:' .. turn, 'message', id, 'sequence', int(sequence), 'answer', answer,
+  redis.call('HSET', root .. ':turn:' .. turn, 'message', id, 'sequence', known, 'answer', answer,
     'limit_ms', limit_ms, 'settings', settings, 'claims', 0)
+  if ephemeral then
+    redis.call('HSET', root .. ':turn:' .. turn, 'body', message)
+  end
   if busy then
     state = 'queued'
     redis.call('HSET', root .. ':turn:' .. turn, 'state', state)

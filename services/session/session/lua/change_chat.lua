@@ -25,7 +25,7 @@ if archived == true then
 elseif archived == false then
   redis.call('HDEL', root, 'archived')
 end
-append(root, server_epoch(), { event }, false)
+append(root, server_history(), { event }, false)
 if not redis.call('HGET', root, 'turn') then
   settle_log(root)
 end

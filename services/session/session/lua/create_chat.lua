@@ -9,7 +9,7 @@ if known[1] then
   touch(root)
   return known[1] == ARGV[2] and known[2] == ARGV[3] and 0 or -1
 end
-redis.call('HSET', root, 'meta', ARGV[1], 'dialect', ARGV[2], 'owner', ARGV[3], 'epoch', server_epoch(), 'head', 0,
+redis.call('HSET', root, 'meta', ARGV[1], 'dialect', ARGV[2], 'owner', ARGV[3], 'epoch', server_history(), 'head', 0,
   'count', 0, 'fence', 0, 'active', int(now_us()))
 if ARGV[4] ~= '' then
   redis.call('HSET', root .. ':people', ARGV[3], ARGV[4])

@@ -12,12 +12,12 @@ local current = redis.call('HGET', root, 'turn')
 if current then
   turns[#turns + 1] = current
 end
-append(root, server_epoch(), { ARGV[3] }, current or '')
+append(root, server_history(), { ARGV[3] }, current or '')
 for _, turn in ipairs(turns) do
   close_turn(root, turn, 'cancelled')
   redis.call('DEL', root .. ':turn:' .. turn)
 end
-for _, suffix in ipairs({ '', ':log', ':text', ':messages', ':ids', ':people', ':queue' }) do
+for _, suffix in ipairs({ '', ':log', ':text', ':messages', ':ids', ':people', ':queue', ':passed' }) do
   redis.call('DEL', root .. suffix)
 end
 notify(ARGV[1], ARGV[2])

@@ -11,12 +11,12 @@ if redis.call('EXISTS', root) == 0 then
   forget(root, turn)
   return cmsgpack.pack(false)
 end
-local epoch = server_epoch()
+local history = server_history()
 
 local function say(id, length)
   local answer = redis.call('HGET', root .. ':turn:' .. id, 'answer')
   local number = state == 'failed' and FAILED or CANCELLED
-  append(root, epoch, { field(number, field(1, answer) .. varint_field(TEXT_LENGTH, length) .. rest) }, id)
+  append(root, history, { field(number, field(1, answer) .. varint_field(TEXT_LENGTH, length) .. rest) }, id)
 end
 
 local ended, following = {}, false

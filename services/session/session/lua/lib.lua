@@ -7,8 +7,9 @@
 --                               count, active       messages in the history; last activity, microseconds
 --                               fence               raised at each claim and each stop
 --                               turn, lease, seq    the turn that is due or runs; its lease and last append applied
---                               answer              sequence of the turn's answer in the history, once it started
---                               ended_lease, ended_seq   the last append of the turn before, so that it can be repeated
+--                               opened              the append by which this lease began or restarted the answer, or 0
+--                               answer              sequence of the turn's answer in the history, once it started; 0:
+--                                                   it is in none, and its Message in the turn's `header`
 --   <root>:log          stream  id <offset>-0, field e: the Event as protobuf
 --   <root>:text         string  the text of the answer under way
 --   <root>:messages     hash    <sequence>: Message as protobuf; t<sequence>: its content, where it came or changed later
@@ -16,7 +17,10 @@
 --   <root>:people       hash    user id -> Participant as protobuf
 --   <root>:queue        list    ids of the turns that wait, oldest first
 --   <root>:turn:<id>    hash    state, message (its id), sequence, answer (its id), limit_ms, deadline_ms, settings,
---                               claims; expires a day after its end
+--                               claims; of an ephemeral turn that has not ended: body (its Message), header (its
+--                               answer's); of one that its worker ended: ended_lease, ended_seq, its last append, so that
+--                               it can be repeated; expires a day after its end
+--   <root>:passed       hash    id, text: the last ephemeral answer that ended, for readers amidst it; goes with the log
 --   <root>:key:<key>    string  what an idempotency key's first call returned (msgpack); expires after a day
 -- and two of its partition, with members <chat id>|<turn id>:
 --   {tag}due            zset    when the turn may be claimed: it became due, or its lease expires (ms)
@@ -41,8 +45,8 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
--- The epoch that this server's history stands for: a failover or a restart makes another replication id.
-local function server_epoch()
+-- What a server's history is told apart by: a failover or a restart makes another replication id.
+local function server_history()
   return string.sub(string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)'), 1, 12)
 end
 
@@ -77,30 +81,32 @@ end
 local CREATED, STARTED, FAILED, CANCELLED, DELETED = 1, 2, 5, 6, 12
 local SEQUENCE, TEXT_LENGTH = 3, 2
 
--- The chat's position, in an epoch that is this server's: what a failover may have lost can't be taken for the whole.
-local function open_log(root, epoch)
+-- The chat's head and epoch. The epoch begins with the server's history, so that what a failover may have lost can't be
+-- taken for the whole, and ends in how often it changed: a slot of a cluster may come back to where it was.
+local function open_log(root, history)
   local known = redis.call('HMGET', root, 'epoch', 'head')
-  if known[1] == epoch then
-    return tonumber(known[2])
+  if string.sub(known[1], 1, 12) == history then
+    return tonumber(known[2]), known[1]
   end
+  local epoch = history .. string.format('%x', (tonumber(string.sub(known[1], 13), 16) or 0) + 1)
   redis.call('DEL', root .. ':log')
   redis.call('HSET', root, 'epoch', epoch, 'head', 0)
-  return 0
+  return 0, epoch
 end
 
 local batches = {}
 
 -- Adds events to a chat's log and to what `notify` will send. `ended`: the id of the turn that they end, or false.
--- Returns the first one's offset.
-local function append(root, epoch, blobs, ended)
-  local head = open_log(root, epoch)
+-- Returns the first one's offset, and the epoch.
+local function append(root, history, blobs, ended)
+  local head, epoch = open_log(root, history)
   local log = root .. ':log'
   for i = 1, #blobs do
     redis.call('XADD', log, int(head + i) .. '-0', 'e', blobs[i])
   end
   redis.call('HSET', root, 'head', int(head + #blobs))
   batches[#batches + 1] = { chat_of(root), epoch, head + 1, blobs, ended or '' }
-  return head + 1
+  return head + 1, epoch
 end
 
 -- Tells all readers, in one message. `publish`: PUBLISH, or SPUBLISH on a cluster.
@@ -142,7 +148,7 @@ local function make_due(root, turn)
   local deadline = now + tonumber(redis.call('HGET', key, 'limit_ms'))
   redis.call('HSET', key, 'state', 'due', 'deadline_ms', int(deadline))
   redis.call('HSET', root, 'turn', turn, 'seq', 0)
-  redis.call('HDEL', root, 'lease', 'answer')
+  redis.call('HDEL', root, 'lease', 'opened', 'answer')
   redis.call('ZADD', tag_of(root) .. 'due', int(now), member(root, turn))
   redis.call('ZADD', tag_of(root) .. 'deadlines', int(deadline), member(root, turn))
   redis.call('PERSIST', root .. ':log')
@@ -151,6 +157,7 @@ end
 local function close_turn(root, turn, state)
   local key = root .. ':turn:' .. turn
   redis.call('HSET', key, 'state', state)
+  redis.call('HDEL', key, 'body', 'header')
   redis.call('EXPIRE', key, DAY_S)
   forget(root, turn)
 end
@@ -159,13 +166,16 @@ end
 -- makes the next turn due. Returns the next turn's id, or false.
 local function finish(root, turn, state, patch)
   local answer = redis.call('HGET', root, 'answer')
-  if answer then
+  local text = redis.call('GET', root .. ':text') or ''
+  if answer == '0' then
+    redis.call('HSET', root .. ':passed', 'id', redis.call('HGET', root .. ':turn:' .. turn, 'answer'), 'text', text)
+    redis.call('EXPIRE', root .. ':passed', LOG_TTL_S)
+  elseif answer then
     local header = redis.call('HGET', root .. ':messages', answer)
-    local text = redis.call('GET', root .. ':text') or ''
     redis.call('HSET', root .. ':messages', answer, header .. patch, 't' .. answer, text)
   end
   redis.call('DEL', root .. ':text')
-  redis.call('HDEL', root, 'turn', 'lease', 'seq', 'answer')
+  redis.call('HDEL', root, 'turn', 'lease', 'seq', 'opened', 'answer')
   redis.call('HSET', root, 'active', int(now_us()))
   close_turn(root, turn, state)
   touch(root)
@@ -179,7 +189,8 @@ local function finish(root, turn, state, patch)
 end
 
 -- Gives the turn at the chat's head to whoever asks, if it is due or its lease ran out. Returns nil, or what a worker
--- needs: turn, fence, text, started, time left (ms), claims, turn hash, meta, and the history's last messages.
+-- needs: turn, fence, text, started, time left (ms), claims, sequence, answer id, settings, meta, the history's last
+-- messages and the first one's sequence, and an ephemeral turn's own message or ''.
 local HISTORY = 250
 
 local function claim(root, turn, lease, lease_ms)
@@ -195,11 +206,11 @@ local function claim(root, turn, lease, lease_ms)
   end
   local key = root .. ':turn:' .. turn
   local fence = redis.call('HINCRBY', root, 'fence', 1)
-  redis.call('HSET', root, 'lease', lease, 'seq', 0)
+  redis.call('HSET', root, 'lease', lease, 'seq', 0, 'opened', 0)
   redis.call('ZADD', tag_of(root) .. 'due', int(now + lease_ms), member(root, turn))
   redis.call('HSET', key, 'state', 'running')
   local claims = redis.call('HINCRBY', key, 'claims', 1)
-  local stored = redis.call('HMGET', key, 'sequence', 'answer', 'settings', 'deadline_ms')
+  local stored = redis.call('HMGET', key, 'sequence', 'answer', 'settings', 'deadline_ms', 'body')
   local chat = redis.call('HMGET', root, 'meta', 'count', 'answer')
   -- Answers to what came before may stand behind the turn's own message, as many as turns may wait.
   local last = math.min(tonumber(chat[2]), tonumber(stored[1]) + 64)
@@ -209,10 +220,10 @@ local function claim(root, turn, lease, lease_ms)
     fields[#fields + 1] = int(sequence)
     fields[#fields + 1] = 't' .. int(sequence)
   end
-  local messages = redis.call('HMGET', root .. ':messages', unpack(fields))
+  local messages = #fields > 0 and redis.call('HMGET', root .. ':messages', unpack(fields)) or {}
   local text = redis.call('GET', root .. ':text') or ''
   return {
     turn, fence, text, chat[3] and 1 or 0, tonumber(stored[4]) - now, claims,
-    tonumber(stored[1]), stored[2], stored[3], chat[1], first, messages,
+    tonumber(stored[1]), stored[2], stored[3], chat[1], first, messages, stored[5] or '',
   }
 end

@@ -4,13 +4,13 @@
 -- ARGV[5]  bytes of events at the most, one event always
 -- returns  msgpack: false (no such chat)
 --          | {'events', epoch, offset reached, {Event...}, text of the answer under way at that offset or ''}
---          | {'snapshot', epoch, offset, first sequence, {Message or false, content or false, ...}, answer's sequence, text}
+--          | {'snapshot', epoch, offset, first sequence, {Message or false, content or false, ...}, answer's sequence or 0,
+--          text, Message of the answer under way if it is ephemeral, or ''}
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
   return cmsgpack.pack(false)
 end
-local epoch = server_epoch()
-local head = open_log(root, epoch)
+local head, epoch = open_log(root, server_history())
 local after = tonumber(ARGV[2])
 if ARGV[1] == epoch and after <= head then
   local found = redis.call('XRANGE', root .. ':log', int(after + 1) .. '-0', '+', 'COUNT', ARGV[4])
@@ -27,7 +27,7 @@ if ARGV[1] == epoch and after <= head then
     return cmsgpack.pack({ 'events', epoch, after + #blobs, blobs, text })
   end
 end
-local chat = redis.call('HMGET', root, 'count', 'answer')
+local chat = redis.call('HMGET', root, 'count', 'answer', 'turn')
 local last, answer = tonumber(chat[1]), tonumber(chat[2] or '0')
 local first = math.max(1, last - tonumber(ARGV[3]) + 1)
 if answer > 0 then
@@ -41,4 +41,5 @@ for sequence = first, last do
 end
 local messages = #fields > 0 and redis.call('HMGET', root .. ':messages', unpack(fields)) or {}
 local text = redis.call('GET', root .. ':text') or ''
-return cmsgpack.pack({ 'snapshot', epoch, head, first, messages, answer, text })
+local passing = chat[2] == '0' and redis.call('HGET', root .. ':turn:' .. chat[3], 'header') or ''
+return cmsgpack.pack({ 'snapshot', epoch, head, first, messages, answer, text, passing })
