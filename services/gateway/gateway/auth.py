@@ -11,6 +11,8 @@ from chat.errors import ErrorCode, SwitchboardError
 
 from gateway.settings import Credentials
 
+_SUB_BYTES = 200
+"""As long as the session service lets a user's name be."""
 _NAME_CLAIMS = ("preferred_username", "username", "name")
 
 
@@ -64,8 +66,12 @@ class Doorkeeper:
         except jwt.InvalidTokenError as exc:
             raise SwitchboardError(ErrorCode.UNAUTHENTICATED, _unauthenticated(credential, "user token")) from exc
         user_id = claims["sub"]
-        if not user_id:
-            raise SwitchboardError(ErrorCode.UNAUTHENTICATED, "The token names no user: its sub is empty.")
+        # What is not printable (half a surrogate pair, too) is no text that anybody behind us takes.
+        if not user_id or not user_id.isprintable() or len(user_id.encode()) > _SUB_BYTES:
+            raise SwitchboardError(
+                ErrorCode.UNAUTHENTICATED,
+                f"The token names no user: its sub must be 1 to {_SUB_BYTES} bytes of printable text.",
+            )
         return Caller(user_id, next((str(claims[name]) for name in _NAME_CLAIMS if claims.get(name)), ""))
 
     def anyone(self, credential: str) -> Caller:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from chat.errors import Failure
+from chat.errors import Failure, SwitchboardError
 from chat.events import Event
 from chat.messages import Message
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from fastapi.exceptions import RequestValidationError
 
 from gateway.auth import Doorkeeper
 from gateway.frame import Frame
@@ -131,13 +132,20 @@ class Socket(Protocol):
         ...
 
 
+Shape: TypeAlias = Callable[[SwitchboardError | RequestValidationError], Response]
+"""A failure of an HTTP request in a dialect's form."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One public API: its HTTP routes and its WebSockets."""
 
     name: str
     router: APIRouter
-    sockets: tuple[Socket, ...] = field(default=())
+    sockets: tuple[Socket, ...] = ()
+    errors: Mapping[str, Shape] = field(default_factory=dict)
+    """Beginnings of paths, without a slash at the end, and what every failure below them looks like: the dialect's own,
+    but also an unknown path, a wrong method, a body that can't be read. Of several beginnings the longest holds."""
 
 
 @dataclass(frozen=True, slots=True)

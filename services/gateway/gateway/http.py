@@ -1,6 +1,6 @@
 """HTTP: the FastAPI application of all dialects' routes, health and the welcome; statuses for our failures.
 
-What a dialect's errors look like is the dialect's (`dialect_route`); everything else answers `{"detail": ...}`.
+What a failure looks like is said by the dialect whose path it is (`Dialect.errors`); elsewhere it is `{"detail": ...}`.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -45,8 +46,8 @@ _WELCOME = {"message": "Welcome to Switchboard.", "docs": "/docs", "health": "/h
 
 Guard = Callable[[Request], object]
 """Lets a request in, or raises SwitchboardError; what it returns is found as `request.state.caller`."""
-Shape = Callable[[SwitchboardError | RequestValidationError], Response]
-"""A failure in a dialect's form."""
+Refusal = Callable[[Request, Exception], Awaitable[Response]]
+"""Answers a request with its failure."""
 
 
 def status_of(code: ErrorCode) -> int:
@@ -73,32 +74,27 @@ def detail(error: SwitchboardError | RequestValidationError) -> Response:
     return JSONResponse({"detail": error.failure.message}, status_of(error.code), headers_of(error))
 
 
-_NO_TEXT = SwitchboardError(
-    ErrorCode.INVALID_ARGUMENT, "A text in the request is not valid Unicode: it holds half of a surrogate pair."
-)
+def guarded_route(guard: Guard) -> type[APIRoute]:
+    """A route class for a dialect's APIRouter: `guard` before anything is read."""
 
-
-def dialect_route(shape: Shape, guard: Guard | None = None) -> type[APIRoute]:
-    """A route class for a dialect's APIRouter: `guard` before anything is read, every failure in `shape`."""
-
-    class DialectRoute(APIRoute):
+    class GuardedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
-            async def shaped(request: Request) -> Response:
+            async def guarded(request: Request) -> Response:
+                request.state.caller = guard(request)
                 try:
-                    if guard is not None:
-                        request.state.caller = guard(request)
                     return await handle(request)
-                except (SwitchboardError, RequestValidationError) as error:
-                    return shape(error)
-                except UnicodeEncodeError:
+                except UnicodeEncodeError as error:
                     # JSON can escape half of a surrogate pair, which no text can hold and nothing behind us takes.
-                    return shape(_NO_TEXT)
+                    raise SwitchboardError(
+                        ErrorCode.INVALID_ARGUMENT,
+                        "A text in the request is not valid Unicode: it holds half of a surrogate pair.",
+                    ) from error
 
-            return shaped
+            return guarded
 
-    return DialectRoute
+    return GuardedRoute
 
 
 async def event_stream(request: Request, events: AsyncGenerator[bytes, None]) -> Response:
@@ -179,8 +175,10 @@ def http_application(
     app.include_router(_health(sessions, readiness))
     for dialect in dialects:
         app.include_router(dialect.router)
-    app.add_exception_handler(SwitchboardError, _refuse)
-    app.add_exception_handler(RequestValidationError, _refuse)
+    refuse = _refusal(dialects)
+    for kind in (SwitchboardError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, refuse)
+    app.add_middleware(_BodyLimit, limit=body_bytes, refuse=refuse)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -189,14 +187,33 @@ def http_application(
             allow_headers=["*"],
             expose_headers=["Retry-After"],
         )
-    limited = _BodyLimit(app, body_bytes)
-    return ProxyHeadersMiddleware(limited, trusted_hosts=forwarded_allow_ips)
+    application: Callable[[Any, Any, Any], Awaitable[None]] = app
+    return ProxyHeadersMiddleware(application, trusted_hosts=forwarded_allow_ips)
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
-    if isinstance(error, SwitchboardError | RequestValidationError):
-        return detail(error)
-    raise error
+def _refusal(dialects: Sequence[Dialect]) -> Refusal:
+    """Answers failures, each in the form of the dialect whose path the request has."""
+    forms = {beginning: shape for dialect in dialects for beginning, shape in dialect.errors.items()}
+    longest_first = sorted(forms, key=len, reverse=True)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        path = request.scope["path"]
+        below = (beginning for beginning in longest_first if f"{path}/".startswith(f"{beginning}/"))
+        shape = forms.get(next(below, ""), detail)
+        match error:
+            case SwitchboardError() | RequestValidationError():
+                return shape(error)
+            case HTTPException():
+                # The framework's own: an unknown path, a wrong method, a body that can't be read.
+                code = ErrorCode.TOO_LARGE if error.status_code == 413 else ErrorCode.INVALID_ARGUMENT
+                response = shape(SwitchboardError(code, error.detail))
+                response.status_code = error.status_code
+                response.headers.update(error.headers or {})
+                return response
+            case _:
+                return shape(SwitchboardError(ErrorCode.INTERNAL, "Something went wrong on our side."))
+
+    return refuse
 
 
 def _health(sessions: Sessions, readiness: Readiness) -> APIRouter:
@@ -240,13 +257,15 @@ def _health(sessions: Sessions, readiness: Readiness) -> APIRouter:
 class _BodyLimit:
     """Refuses bodies over a size before they are read: FastAPI would take one of any size into memory."""
 
-    def __init__(self, app: Callable[[Any, Any, Any], Awaitable[None]], limit: int) -> None:
+    def __init__(self, app: Callable[[Any, Any, Any], Awaitable[None]], limit: int, refuse: Refusal) -> None:
         self._app = app
         self._limit = limit
+        self._refuse = refuse
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        error = SwitchboardError(ErrorCode.TOO_LARGE, f"The body is too large: at most {self._limit:,} bytes.")
+        # Of all that reading a body may raise, FastAPI lets only this through as it is.
+        error = HTTPException(413, f"The body is too large: at most {self._limit:,} bytes.")
         read = 0
 
         async def limited() -> Any:
@@ -266,4 +285,5 @@ class _BodyLimit:
             read += len(message.get("body", b""))
             if not message.get("more_body", False):
                 break
-        await detail(error)(scope, receive, send)
+        response = await self._refuse(Request(scope), error)
+        await response(scope, receive, send)

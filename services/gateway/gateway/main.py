@@ -14,7 +14,8 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -23,7 +24,7 @@ from runtime.logs import configure
 from runtime.rpc_channel import open_channel
 
 from gateway.auth import Doorkeeper
-from gateway.clients.llm import ModelClient
+from gateway.clients.llm import WINDOW_BYTES, ModelClient
 from gateway.clients.session import SessionClient
 from gateway.dialect import Services
 from gateway.http import http_application
@@ -98,7 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     session_channel = open_channel(settings.session_addr)
-    worker_channel = open_channel(settings.llm_worker_addr)
+    worker_channel = open_channel(settings.llm_worker_addr, window_bytes=WINDOW_BYTES)
     sessions = SessionClient(session_channel, settings.internal_token)
     models = ModelClient(worker_channel, settings.internal_token)
     port = listener.getsockname()[1]
@@ -139,7 +140,8 @@ def _uvicorn(gateway: Gateway, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         gateway,
         interface="asgi3",
-        http=BoundedHttpProtocol,
+        # uvicorn calls it for each connection, and calls it a class.
+        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, limits=settings.limits)),
         ws=PipedProtocol,
         ws_max_size=settings.limits.message_bytes + _SERVER_SLACK_BYTES,
         ws_ping_interval=settings.ping_interval_s,
@@ -153,8 +155,7 @@ def _uvicorn(gateway: Gateway, settings: Settings) -> uvicorn.Config:
         # Done for HTTP alone, in `http.py`: a WebSocket has no use for it, and would keep one more coroutine.
         proxy_headers=False,
         backlog=2048,
-        # Longer than a load balancer's usual 60 s, so that it is never us who closes as it sends.
-        timeout_keep_alive=75,
+        timeout_keep_alive=settings.limits.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
 

@@ -1,11 +1,13 @@
 """uvicorn as we run it: its WebSocket protocol with a `ws.Pipe`, its server without its own ideas of signals.
 
 What is changed and why: sending needs no task and no coroutine; a peer that does not answer our close is aborted, since
-a transport that only `close`s waits for it for ever; paths are not logged, since query strings hold tokens.
+a transport that only `close`s waits for it for ever; paths are not logged, since query strings hold tokens; whoever
+leaves us waiting, in a request or with its answer, is waited for so long and no longer.
 """
 
 import contextlib
 import logging
+from asyncio import TimerHandle, Transport
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -16,6 +18,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
+from gateway.settings import Limits
 from gateway.ws import PIPE
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -25,12 +28,17 @@ _HEAD_BYTES = 64 * 1024
 """The usual bound of proxies is 8 to 32 KiB."""
 _PIPELINED = 16
 """Requests that may wait behind the one that is answered: hardly any client sends a second."""
+SPARE_CONNECTIONS = 100
+"""Above the bound on WebSockets: for probes and other HTTP, and for WebSockets that are told to come later. One more is
+closed without being read."""
+_CLOSING = "HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 _quiet = logging.getLogger("gateway.websocket_protocol")
 # What a client breaks is told to the client; at error it would fill the log with tracebacks at anybody's wish.
 _quiet.setLevel(logging.CRITICAL)
-# Its lines at info tell of WebSockets by path, and of its own start and end, which we tell ourselves.
-logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+# Its lines at info tell of WebSockets by path, and of its own start and end, which we tell ourselves; at warning, of
+# requests that are none, as often as anybody wishes.
+logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 class PipedProtocol(WebSocketsSansIOProtocol):
@@ -42,6 +50,13 @@ class PipedProtocol(WebSocketsSansIOProtocol):
         self.logger = self.conn.logger = _quiet
         self.on_room: Callable[[], None] | None = None
         self.on_oversize: Callable[[], bytes] | None = None
+
+    def answer_unread(self) -> None:
+        """Called once, behind the handshake's bytes. uvicorn answers none that websockets could not read: a line over
+        8 KiB, more than 128 headers, a body."""
+        if not self.handshake_initiated:
+            self.transport.write(b"".join(self.conn.data_to_send()) or _CLOSING.format("400 Bad Request").encode())
+            self.transport.close()
 
     async def run_asgi(self) -> None:
         """As uvicorn's, with the pipe in the scope."""
@@ -111,21 +126,54 @@ class PipedProtocol(WebSocketsSansIOProtocol):
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """A client's HTTP connection. uvicorn bounds neither a request's head nor the requests that wait behind one."""
+    """A client's connection, until it becomes a WebSocket. uvicorn bounds neither how many there are, nor a request's
+    head, nor the time that a request takes to come and its answer to go, nor the requests that wait behind one."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._limits = limits
         self._head_bytes = 0
-        self._in_head = True
+        self._in_head = False
+        self._request_timer: TimerHandle | None = None
+        self._answer_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """A client has connected, and has said nothing yet."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections + SPARE_CONNECTIONS:
+            self._refuse("503 Service Unavailable")
+            return
+        self._expect_within(self._limits.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._expect_within(None)
+        self.resume_writing()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Refuses a head that does not end."""
-        if self._in_head:
-            self._head_bytes += len(data)
+        if self._request_timer is None and (self.cycle is None or self.cycle.response_complete):
+            # The next request begins; with whatever it does, uvicorn stops waiting for it.
+            self._expect_within(self._limits.head_s)
         super().data_received(data)
-        if self._in_head and self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
+        if self._in_head:
+            # Of a chunk in which a head begins, all: clients send no second request before the first is answered.
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+                self._refuse("431 Request Header Fields Too Large")
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hands the connection over."""
+        self._expect_within(None)
+        if self.flow.write_paused or not (self.cycle is None or self.cycle.response_complete):
+            # The rest of that answer would come between the frames.
             self.transport.close()
+            return
+        super().handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        if isinstance(protocol, PipedProtocol):
+            protocol.answer_unread()
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -135,10 +183,45 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request's head is whole."""
         self._in_head = False
+        self._expect_within(self._limits.stall_s)
         super().on_headers_complete()
         if len(self.pipeline) > _PIPELINED:
             # Ends the parsing of what is read already; uvicorn answers 400 and closes.
             raise httptools.HttpParserError("too many pipelined requests")
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._expect_within(None)
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer."""
+        super().pause_writing()
+        self._answer_timer = self.loop.call_later(self._limits.stall_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does."""
+        super().resume_writing()
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
+
+    def _expect_within(self, seconds: float | None) -> None:
+        """More of the request has to come within this time; None: nothing has to."""
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+        self._request_timer = None if seconds is None else self.loop.call_later(seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._in_head:
+            self._refuse("408 Request Timeout")
+        else:
+            # Browsers connect before they have anything to ask, and would show the answer to nothing.
+            self.transport.close()
+
+    def _refuse(self, status: str) -> None:
+        self.transport.write(_CLOSING.format(status).encode())
+        self.transport.close()
 
 
 class QuietServer(Server):

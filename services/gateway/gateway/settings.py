@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from runtime.environment import Environment, SettingError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_SECRET_BYTES = 32
+"""HS256 wants a key at least as long as its hash (RFC 7518, section 3.2): a shorter one can be guessed offline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +21,16 @@ class Limits:
     outbox_bytes: int
     """Frames that wait for a slow client, in bytes: more closes it with 1013."""
     connections: int
-    """WebSockets at a time in this process: one more is closed with 1013."""
+    """WebSockets at a time in this process: one more is closed with 1013. Of all connections together, those included
+    that have not said yet what they want, there may be a few more (`server.py`)."""
     body_bytes: int
     """An HTTP request's body."""
+    head_s: float
+    """For a request's head, a WebSocket's handshake included, to come: more closes the connection."""
+    stall_s: float
+    """For a request's body to come, and for a client that takes nothing of its answer: more closes the connection."""
+    keep_alive_s: int
+    """For another request on a connection that has had an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class Settings:
     internal_token: str
     """INTERNAL_TOKEN: the token of calls between our services, the first of several; required."""
     credentials: Credentials
-    """API_KEY (required), JWT_SECRET, JWT_ISSUER, JWT_AUDIENCE."""
+    """API_KEY (required), JWT_SECRET (at least 32 bytes), JWT_ISSUER, JWT_AUDIENCE."""
     public_url: str
     """PUBLIC_URL: what clients see in `websocket_url`; empty: taken from the request."""
     cors_origins: tuple[str, ...]
@@ -69,7 +78,8 @@ class Settings:
     linger_s: float
     """LINGER_SECONDS: how long a chat that nobody reads any more is still followed: a page reload comes back."""
     limits: Limits
-    """MAX_MESSAGE_BYTES, OUTBOX_BYTES, MAX_CONNECTIONS, MAX_BODY_BYTES."""
+    """MAX_MESSAGE_BYTES, OUTBOX_BYTES, MAX_CONNECTIONS, MAX_BODY_BYTES, HEAD_SECONDS, STALL_SECONDS,
+    KEEP_ALIVE_SECONDS."""
 
 
 def read_settings(environment: Environment) -> Settings:
@@ -80,6 +90,9 @@ def read_settings(environment: Environment) -> Settings:
     internal_tokens = environment.words("INTERNAL_TOKEN")
     if not internal_tokens:
         raise SettingError("INTERNAL_TOKEN must be set: the token that our services show one another")
+    jwt_secret = environment.text("JWT_SECRET", "")
+    if jwt_secret and len(jwt_secret.encode()) < _SECRET_BYTES:
+        raise SettingError(f"JWT_SECRET must be at least {_SECRET_BYTES} bytes long: a shorter one can be guessed")
     log_level = environment.text("LOG_LEVEL", "info").lower()
     if log_level not in LOG_LEVELS:
         raise SettingError(f"LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {log_level!r}")
@@ -91,7 +104,7 @@ def read_settings(environment: Environment) -> Settings:
         internal_token=internal_tokens[0],
         credentials=Credentials(
             api_keys=api_keys,
-            jwt_secret=environment.text("JWT_SECRET", ""),
+            jwt_secret=jwt_secret,
             jwt_issuer=environment.text("JWT_ISSUER", ""),
             jwt_audience=environment.text("JWT_AUDIENCE", ""),
         ),
@@ -107,5 +120,9 @@ def read_settings(environment: Environment) -> Settings:
             outbox_bytes=environment.integer("OUTBOX_BYTES", 1024 * 1024, low=16 * 1024, high=64 * 1024 * 1024),
             connections=environment.integer("MAX_CONNECTIONS", 20_000, low=1, high=1_000_000),
             body_bytes=environment.integer("MAX_BODY_BYTES", 4 * 1024 * 1024, low=1024, high=64 * 1024 * 1024),
+            head_s=environment.number("HEAD_SECONDS", 10, low=0.1, high=3600),
+            stall_s=environment.number("STALL_SECONDS", 60, low=0.1, high=3600),
+            # Longer than a load balancer's usual 60 s, so that it is never us who closes as it sends.
+            keep_alive_s=environment.integer("KEEP_ALIVE_SECONDS", 75, low=1, high=3600),
         ),
     )

@@ -55,6 +55,10 @@ def test_a_token_says_who_its_user_is() -> None:
         token(exp=NOW - 60),
         token(nbf=NOW + 86_400),
         token(sub=""),
+        token(sub="x" * 201),
+        token(sub="é" * 101),
+        token(sub="\ud800"),
+        token(sub="alice\n"),
         jwt.encode({"name": "nobody"}, SECRET, algorithm="HS256"),
         jwt.encode({"sub": "alice"}, "", algorithm="none"),
         jwt.encode({"sub": "alice"}, SECRET * 2, algorithm="HS512"),
@@ -64,6 +68,10 @@ def test_a_token_that_is_forged_expired_or_nameless_is_refused(bad: str) -> None
     with pytest.raises(SwitchboardError) as caught:
         doorkeeper().user(bad)
     assert caught.value.code is ErrorCode.UNAUTHENTICATED
+
+
+def test_a_user_may_be_named_as_long_as_the_session_service_takes() -> None:
+    assert doorkeeper().user(token(sub="é" * 100)).user_id == "é" * 100
 
 
 def test_issuer_and_audience_are_checked_when_they_are_set() -> None:

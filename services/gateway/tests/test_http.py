@@ -7,8 +7,16 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import AsyncIterator
+from typing import cast
 
+import httpx2
 import pytest
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from gateway.dialect import Dialect, Shape
+from gateway.http import Readiness, http_application
+from gateway.ports import Sessions
 from launcher.stack import Stack
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -80,7 +88,7 @@ async def test_a_session_that_was_ended_is_another_when_it_is_started_again(syst
     assert second.body["session_key"] != first.body["session_key"]
 
 
-@pytest.mark.parametrize("token", ["x" * 200, "mañana \N{SNOWMAN}", "a?b#c&d=e%20", "..", "a.b:c"])
+@pytest.mark.parametrize("token", ["x" * 200, "mañana \N{SNOWMAN}", "a@b+c&d=e;f,(g)!~", "...", "a.b:c"])
 async def test_the_websocket_url_leads_to_the_session_whatever_the_token(system: System, token: str) -> None:
     started = await http("POST", system.urls[0] + START, {"unique_token": token}, key=system.key)
     assert started.status == 200
@@ -118,6 +126,7 @@ async def test_without_a_good_key_there_is_nothing_but_401(system: System, path:
         {"unique_token": "a/b"},
         {"unique_token": "a\nb"},
         {"unique_token": "x" * 201},
+        *({"unique_token": token} for token in (" ", " a", "a ", ".", "..", "a\\b", "a?b", "a#b", "%2e%2e", "a%20b")),
     ],
 )
 async def test_a_malformed_body_is_422_and_says_where(system: System, body: object) -> None:
@@ -126,9 +135,92 @@ async def test_a_malformed_body_is_422_and_says_where(system: System, body: obje
     assert all({"loc", "msg", "type"} == set(entry) for entry in refused.body["detail"])
 
 
+TOO_LARGE = b"x" * (4 * 1024 * 1024 + 1)
+
+
 async def test_a_body_too_large_is_refused_before_it_is_read(system: System) -> None:
-    refused = await http("POST", system.urls[0] + START, b"x" * (4 * 1024 * 1024 + 1), key=system.key)
+    refused = await http("POST", system.urls[0] + START, TOO_LARGE, key=system.key)
     assert refused.status == 413
+
+
+@pytest.mark.parametrize("path", [START, "/v1/chat/completions"])
+async def test_a_body_without_a_length_is_too_large_all_the_same(system: System, path: str) -> None:
+    headers = {"authorization": f"Bearer {system.key}", "content-type": "application/json"}
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield TOO_LARGE
+
+    async with httpx2.AsyncClient(base_url=system.urls[0], headers=headers) as client:
+        assert (await client.post(path, content=chunks())).status_code == 413
+
+
+ASK = "/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "", None, 404),
+        ("POST", "/nowhere", {}, 404),
+        ("DELETE", "/models", None, 405),
+        ("POST", ASK, b"{", 400),
+        ("POST", ASK, b'"\xff"', 400),
+        ("POST", ASK, b"[" * 100_000, 400),
+        ("POST", ASK, {"model": 1}, 400),
+        ("POST", ASK, TOO_LARGE, 413),
+    ],
+)
+async def test_what_never_reaches_a_route_fails_in_the_form_of_its_paths_dialect(
+    system: System, method: str, path: str, body: object, status: int
+) -> None:
+    refused = await http(method, f"{system.urls[0]}/v1{path}", body, key=system.key)
+    assert refused.status == status
+    assert set(refused.body) == {"error"}
+    assert set(refused.body["error"]) == {"message", "type", "param", "code"}
+    assert refused.body["error"]["type"] == "invalid_request_error"
+    assert refused.body["error"]["param"] in (None, "model")
+    assert (refused.headers.get("allow") is not None) == (status == 405)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1nowhere", 404), ("/faye/nowhere", 404), ("/health/x", 404)])
+async def test_elsewhere_it_fails_plainly(system: System, path: str, status: int) -> None:
+    refused = await http("POST", system.urls[0] + path, {}, key=system.key)
+    assert (refused.status, refused.body) == (status, {"detail": "Not Found"})
+
+
+def shape(name: str) -> Shape:
+    return lambda error: JSONResponse({name: type(error).__name__})
+
+
+def router(prefix: str) -> APIRouter:
+    made = APIRouter(prefix=prefix)
+
+    @made.get("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    return made
+
+
+@pytest.mark.parametrize("path", ["/a/broken", "/a/x", "/ab/x", "/a/b/broken", "/a/b", "/a/bc", "/c"])
+async def test_of_several_dialects_the_longest_path_says_the_form(path: str) -> None:
+    expected = {"/a/broken": "outer", "/a/x": "outer", "/a/bc": "outer", "/a/b/broken": "inner", "/a/b": "inner"}
+    dialects = [
+        Dialect("outer", router("/a"), errors={"/a": shape("outer")}),
+        Dialect("inner", router("/a/b"), errors={"/a/b": shape("inner")}),
+    ]
+    application = http_application(
+        dialects,
+        sessions=cast("Sessions", None),
+        readiness=cast("Readiness", None),
+        cors_origins=(),
+        body_bytes=1000,
+        forwarded_allow_ips="",
+    )
+    transport = httpx2.ASGITransport(application, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        (form,) = (await client.get(path)).json()
+    assert form == expected.get(path, "detail")
 
 
 async def test_browsers_of_an_allowed_origin_may_read_and_no_others(system: System) -> None:
@@ -168,10 +260,12 @@ async def run(variables: dict[str, str]) -> tuple[int | None, str]:
     return process.returncode, errors.decode()
 
 
-async def test_a_bad_setting_ends_the_start_with_one_sentence_that_names_it() -> None:
-    code, errors = await run({**NEEDED, "GATEWAY_PORT": "http"})
+@pytest.mark.parametrize(("name", "value"), [("GATEWAY_PORT", "http"), ("JWT_SECRET", "too-short")])
+async def test_a_bad_setting_ends_the_start_with_one_sentence_that_names_it(name: str, value: str) -> None:
+    code, errors = await run({**NEEDED, name: value})
     assert code == 2
-    assert "GATEWAY_PORT" in errors
+    assert name in errors
+    assert value not in errors or name != "JWT_SECRET"
     assert errors.count("\n") == 1
 
 

@@ -32,6 +32,8 @@ def test_a_needed_one_that_is_missing_is_named(name: str) -> None:
         ("DRAIN_SECONDS", "-1"),
         ("MAX_MESSAGE_BYTES", "1"),
         ("OUTBOX_BYTES", "1.5"),
+        ("HEAD_SECONDS", "0"),
+        ("JWT_SECRET", "x" * 31),
     ],
 )
 def test_a_malformed_one_is_named(name: str, value: str) -> None:

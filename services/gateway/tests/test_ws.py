@@ -23,7 +23,9 @@ from .fakes import CHAT, FakeLog, FakeSessions, FakeStream, batch
 from .plain import PlainSocket
 from .story import Story
 
-LIMITS = Limits(message_bytes=100, outbox_bytes=1000, connections=3, body_bytes=1000)
+LIMITS = Limits(
+    message_bytes=100, outbox_bytes=1000, connections=3, body_bytes=1000, head_s=1, stall_s=1, keep_alive_s=1
+)
 
 
 class FakePipe:

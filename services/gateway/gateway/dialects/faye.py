@@ -13,6 +13,8 @@ Public document: `apis/faye.md`. Subsystem: docs/subsystems/gateway.md.
          {"type":"error","message":"..."}
 
 What the document leaves open:
+- A token is 1 to 200 bytes of what a URL's path carries unchanged: printable, without `/ \\ ? # %`, without spaces
+  around it, and not `.` or `..`, which clients and proxies resolve. Others are refused: 422; 1008 on the WebSocket.
 - HTTP takes the API key. On the WebSocket an open session's token is the credential.
 - Each answer ends in exactly one frame: `message_stop` with the whole HTML when it completed or was stopped (with what
   was said so far), `error` when it failed. What all `streaming` frames of an answer add up to is `message_stop`'s
@@ -49,7 +51,7 @@ from gateway.auth import bearer
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Say, Services, Visit
 from gateway.frame import Frame
 from gateway.html.renderer import HtmlRenderer
-from gateway.http import detail, dialect_route, websocket_origin
+from gateway.http import detail, guarded_route, websocket_origin
 from gateway.ports import Sessions
 
 NAME = "faye"
@@ -60,6 +62,9 @@ _PAGE_MESSAGES = 50
 _TOUCH_S = 3_600.0
 """A session stays open for a day after it was last used; what is said over an open WebSocket is such a use."""
 _TOKEN_BYTES = 200
+_NOT_IN_A_PATH = frozenset("/\\?#%")
+"""With these the document's `wss://.../ws/faye/{unique_token}` names another session, or none, whenever the token is
+written into it as it stands, or some proxy decodes it once more."""
 _LOST = "The answer was lost on our side. Please ask again."
 _FAILED = "The answer could not be made. Please try again."
 
@@ -67,8 +72,11 @@ _FAILED = "The answer could not be made. Please try again."
 def _checked(token: str) -> str:
     if not 1 <= len(token.encode("utf-8", "surrogatepass")) <= _TOKEN_BYTES:
         raise ValueError(f"unique_token must be 1 to {_TOKEN_BYTES} bytes long")
-    if not token.isprintable() or "/" in token:
-        raise ValueError("unique_token must be printable and without a slash: it is part of a URL")
+    if not token.isprintable() or token != token.strip() or _NOT_IN_A_PATH & set(token) or token in (".", ".."):
+        raise ValueError(
+            "unique_token is part of a URL: it must be printable, without / \\ ? # %, without spaces around it, "
+            "and not . or .."
+        )
     return token
 
 
@@ -103,7 +111,8 @@ class Done(BaseModel):
 
 def dialect(services: Services) -> Dialect:
     """Faye's routes and its WebSocket."""
-    return Dialect(NAME, _router(services), (FayeSocket(services.sessions, services.now_s),))
+    sockets = (FayeSocket(services.sessions, services.now_s),)
+    return Dialect(NAME, _router(services), sockets, errors={"/faye": detail})
 
 
 def _router(services: Services) -> APIRouter:
@@ -115,7 +124,7 @@ def _router(services: Services) -> APIRouter:
     router = APIRouter(
         prefix="/faye/chat",
         tags=["Faye"],
-        route_class=dialect_route(detail, guard),
+        route_class=guarded_route(guard),
         # For the OpenAPI document alone: the guard has looked at the header already.
         dependencies=[Depends(HTTPBearer(auto_error=False, description="The API key."))],
     )

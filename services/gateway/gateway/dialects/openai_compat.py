@@ -31,7 +31,7 @@ from pydantic import BaseModel, Field
 
 from gateway.auth import bearer
 from gateway.dialect import Dialect, Services
-from gateway.http import dialect_route, event_stream, headers_of, status_of, while_connected
+from gateway.http import event_stream, guarded_route, headers_of, status_of, while_connected
 from gateway.ports import Finished, GenerateRequest, Model, Piece, Prompt, Started, Text
 
 NAME = "openai_compat"
@@ -106,7 +106,7 @@ def dialect(services: Services) -> Dialect:
     router = APIRouter(
         prefix="/v1",
         tags=["OpenAI-compatible"],
-        route_class=dialect_route(shape, guard),
+        route_class=guarded_route(guard),
         dependencies=[Depends(HTTPBearer(auto_error=False, description="The API key or a user token."))],
     )
 
@@ -133,13 +133,15 @@ def dialect(services: Services) -> Dialect:
                 return _model(model)
         raise SwitchboardError(ErrorCode.NOT_FOUND, f"The model {model_id!r} does not exist.", field="model")
 
-    return Dialect(NAME, router)
+    return Dialect(NAME, router, errors={"/v1": shape})
 
 
 def shape(error: SwitchboardError | RequestValidationError) -> Response:
     """A failure in OpenAI's form."""
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return JSONResponse(_error("The body is not valid JSON.", "invalid_request_error", None, None), 400)
         where = ".".join(str(part) for part in first["loc"][1:]) or None
         message = f"{where}: {first['msg']}" if where else str(first["msg"])
         return JSONResponse(_error(message, "invalid_request_error", where, None), 400)

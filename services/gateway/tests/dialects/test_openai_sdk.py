@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import uuid
 from collections.abc import AsyncIterator
 
@@ -155,6 +156,23 @@ async def test_a_client_that_leaves_before_the_first_token_ends_the_providers_ca
             pass
         asking.cancel()
         assert await ended(whole, marker) == "client_closed"
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off_and_the_providers_call_with_it() -> None:
+    async with Stack(environment={"STALL_SECONDS": "0.5"}) as stack:
+        await stack.wait_serving()
+        marker = str(uuid.uuid4())
+        content = f"{marker} {simulate(deltas=20_000, delta_chars=4_000, interval_ms=1)}"
+        body = {"model": "claude", "stream": True, "messages": [{"role": "user", "content": content}]}
+        data = json.dumps(body).encode()
+        head = f"Authorization: Bearer {stack.secrets.api_key}\r\nContent-Length: {len(data)}"
+        with socket.create_connection(("127.0.0.1", stack.gateway_ports[0])) as client:
+            client.sendall(
+                f"POST /v1/chat/completions HTTP/1.1\r\nContent-Type: application/json\r\n{head}\r\n\r\n".encode()
+                + data
+            )
+            async with asyncio.timeout(30):
+                assert await ended(stack, marker) == "client_closed"
 
 
 async def test_a_drain_lets_a_stream_end() -> None:
