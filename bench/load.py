@@ -89,10 +89,6 @@ class Load:
                 for stream in streams:
                     stream.end(complete=False)
             busy_ns += max(0, self._tally.last_ns - started_ns)
-        self._tally.closing = True
-        for stream in (stream for streams in self.rounds for stream in streams):
-            if stream.client is not None:
-                stream.client.close()
         return self._result(busy_ns)
 
     def _stream_ended(self, complete: bool) -> None:

@@ -23,7 +23,6 @@ class Tally:
     def __init__(self, on_end: Callable[[bool], None]) -> None:
         self.lags: array[int] = array("q")
         self.last_ns = 0
-        self.closing = False
         """Connections that end from now on, we ended."""
         self.close_codes: Counter[str] = Counter()
         self.on_end = on_end
@@ -70,7 +69,7 @@ class Stream:
                 self._note(now_ns)
 
     def take_close(self, code: int) -> None:
-        if not self.ended and not self._tally.closing:
+        if not self.ended:
             self._tally.close_codes[str(code)] += 1
         self.end(complete=False)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chat.codec import position_to_proto
 from chat.errors import ErrorCode, SwitchboardError
 from chat.position import Position
 from switchboard.chat.v1 import chat_pb2, event_pb2
@@ -26,16 +25,17 @@ _MAX_BYTES = 1024 * 1024 + 64 * 1024
 """An append of 1 MiB, and what protobuf adds."""
 
 Appended = Callable[[str, Position, Sequence[event_pb2.Event]], None]
-Answered = Callable[[session_pb2.AppendResult], None]
+Answer = Callable[[], session_pb2.AppendResult]
+"""Gives the message that is to say what became of an append; it is filled in at once."""
 TurnDue = Callable[[str, str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     request: session_pb2.Append
     root: str
     item: list[Any]
-    answered: Answered
+    answer: Answer
 
 
 class _Queue:
@@ -62,17 +62,17 @@ class Appender:
         self._turn_due = turn_due
         self._queues = [_Queue() for _ in range(link.group_count)]
 
-    def submit(self, request: session_pb2.Append, answered: Answered) -> None:
-        """Queues an append; `answered` is called once with what became of it. The worker bounds the queue: it has at
-        most one append a turn under way."""
+    def submit(self, request: session_pb2.Append, answer: Answer) -> None:
+        """Queues an append; `answer` is called once, when it is known what became of it. The worker bounds the queue:
+        it has at most one append a turn under way."""
         events = _events(request)
         if events is None:
-            answered(_result(request, error=chat_pb2.ERROR_CODE_INVALID_ARGUMENT))
+            _result(request, answer).error = chat_pb2.ERROR_CODE_INVALID_ARGUMENT
             return
         lease = request.lease
         item = [lease.turn_id, lease.lease_id, lease.fence, request.sequence, request.opened, events]
         queue = self._queues[self._link.group(lease.chat_id)]
-        queue.waiting.append(_Waiting(request, keys.chat(lease.chat_id), item, answered))
+        queue.waiting.append(_Waiting(request, keys.chat(lease.chat_id), item, answer))
         queue.wake.set()
 
     async def run(self) -> None:
@@ -100,53 +100,41 @@ class Appender:
             )
         except SwitchboardError as error:
             for waiting in group:
-                waiting.answered(_result(waiting.request, error=_code(error.code)))
+                _result(waiting.request, waiting.answer).error = _code(error.code)
             return
         for waiting, (outcome, *rest) in zip(group, results, strict=True):
             request = waiting.request
             match outcome:
                 case b"ok":
                     epoch, offset, following, sequence, applied = rest
-                    position = Position(epoch.decode(), int(offset))
+                    name, last = epoch.decode(), int(offset)
                     if applied:
                         if sequence:
                             request.events[0].response_started.message.sequence = int(sequence)
-                        first = Position(position.epoch, position.offset + 1 - len(request.events))
+                        first = Position(name, last + 1 - len(request.events))
                         self._appended(request.lease.chat_id, first, request.events)
-                    waiting.answered(_result(request, position=position_to_proto(position)))
+                    position = _result(request, waiting.answer).position
+                    position.epoch, position.offset = name, last
                     if following:
                         self._turn_due(request.lease.chat_id, following.decode())
                 case b"text":
-                    waiting.answered(_result(request, text_length=int(rest[0])))
+                    _result(request, waiting.answer).text_length = int(rest[0])
                 case b"unopened":
-                    waiting.answered(_result(request, unopened=True))
+                    _result(request, waiting.answer).unopened = True
                 case b"refused":
-                    waiting.answered(_result(request, error=chat_pb2.ERROR_CODE_INVALID_ARGUMENT))
+                    _result(request, waiting.answer).error = chat_pb2.ERROR_CODE_INVALID_ARGUMENT
                 case _:
-                    waiting.answered(_result(request, error=chat_pb2.ERROR_CODE_LEASE_LOST))
+                    _result(request, waiting.answer).error = chat_pb2.ERROR_CODE_LEASE_LOST
 
 
 def _code(code: ErrorCode) -> "chat_pb2.ErrorCode.ValueType":
     return chat_pb2.ErrorCode.Value(f"ERROR_CODE_{code.name}")
 
 
-def _result(
-    request: session_pb2.Append,
-    *,
-    error: "chat_pb2.ErrorCode.ValueType" = chat_pb2.ERROR_CODE_UNSPECIFIED,
-    position: chat_pb2.Position | None = None,
-    text_length: int | None = None,
-    unopened: bool = False,
-) -> session_pb2.AppendResult:
-    return session_pb2.AppendResult(
-        turn_id=request.lease.turn_id,
-        lease_id=request.lease.lease_id,
-        sequence=request.sequence,
-        error=error,
-        position=position,
-        text_length=text_length,
-        unopened=unopened,
-    )
+def _result(request: session_pb2.Append, answer: Answer) -> session_pb2.AppendResult:
+    result, lease = answer(), request.lease
+    result.turn_id, result.lease_id, result.sequence = lease.turn_id, lease.lease_id, request.sequence
+    return result
 
 
 def _events(request: session_pb2.Append) -> list[list[Any]] | None:
@@ -159,9 +147,12 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
     for index, event in enumerate(request.events):
         blob = event.SerializeToString()
         match event.WhichOneof("kind"):
-            case "response_delta" if event.response_delta.text:
+            case "response_delta":
                 delta = event.response_delta
-                items.append(["d", blob, delta.text.encode(), delta.text_offset])
+                text = delta.text.encode()
+                if not text:
+                    return None
+                items.append(["d", blob, text, delta.text_offset])
             case "response_started" if index == 0 and event.response_started.message.id:
                 items.append(["s", blob, *_header(event.response_started.message)])
                 opens = True

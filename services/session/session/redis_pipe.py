@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
+import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -90,7 +91,8 @@ class _Line:
     def send(self, command: tuple[str | bytes | int | float, ...]) -> "asyncio.Future[Any]":
         reply = asyncio.get_running_loop().create_future()
         self._waiting.append(reply)
-        self._unsent.extend(self._connection.pack_command(*command))
+        # redis-py's own encoding, in Python, takes eight times as long.
+        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows tuples of one
         self._wake.set()
         return reply
 

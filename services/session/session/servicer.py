@@ -284,14 +284,14 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> AsyncIterator[session_pb2.PublishResponse]:
         outbound = Outbound(session_pb2.PublishResponse)
 
-        def answered(result: session_pb2.AppendResult) -> None:
-            outbound.next.results.append(result)
+        def answer() -> session_pb2.AppendResult:
             outbound.wake()
+            return outbound.next.results.add()
 
         async def intake() -> None:
             async for request in request_iterator:
                 for append in request.appends:
-                    self._appender.submit(append, answered)
+                    self._appender.submit(append, answer)
 
         reading = _reading(intake(), outbound)
         try:

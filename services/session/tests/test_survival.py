@@ -78,6 +78,29 @@ def test_an_append_that_was_refused_is_refused_again(running: Running) -> None:
     running.wait(scenario())
 
 
+def test_a_turns_last_append_can_be_repeated_when_the_next_turn_has_ended_too(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        last: list[session_pb2.Append] = []
+        for _ in range(3):
+            await client.begin(chat_id)
+            turn = await client.claim(chat_id)
+            assert turn is not None
+            worker = Worker(client, turn)
+            await worker.say("abc")
+            assert not (await worker.complete()).error
+            assert worker.last is not None
+            last.append(worker.last)
+        before = (await client.read(chat_id)).position
+        assert [one.error for one in await client.publish(*last)] == [0, 0, 0]
+        assert (await client.read(chat_id)).position == before
+        await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=chat_id))
+        assert [one.error for one in await client.publish(*last)] == [chat_pb2.ERROR_CODE_LEASE_LOST] * 3
+
+    running.wait(scenario())
+
+
 def test_a_message_id_is_taken_once(running: Running) -> None:
     async def scenario() -> None:
         client = running.clients[0]

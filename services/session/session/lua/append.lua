@@ -79,13 +79,12 @@ for i, root in ipairs(KEYS) do
       if #pieces > 0 then
         redis.call('APPEND', root .. ':text', table.concat(pieces))
       end
-      local first, epoch = append(root, history, blobs, false)
+      local first, epoch = append(root, history, blobs, false, at[8], at[7])
       local following = false
+      redis.call('HSET', root, 'head', int(first + #blobs - 1), 'seq', sequence, 'opened', opened)
       if ended then
         following = finish(root, turn, ended, events[#events][3])
         redis.call('HSET', root .. ':turn:' .. turn, 'ended_lease', lease, 'ended_seq', sequence)
-      else
-        redis.call('HSET', root, 'seq', sequence, 'opened', opened)
       end
       results[i] = { 'ok', epoch, first + #blobs - 1, following, numbered_as, true }
     end

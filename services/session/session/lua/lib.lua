@@ -83,12 +83,15 @@ local SEQUENCE, TEXT_LENGTH = 3, 2
 
 -- The chat's head and epoch. The epoch begins with the server's history, so that what a failover may have lost can't be
 -- taken for the whole, and ends in how often it changed: a slot of a cluster may come back to where it was.
-local function open_log(root, history)
-  local known = redis.call('HMGET', root, 'epoch', 'head')
-  if string.sub(known[1], 1, 12) == history then
-    return tonumber(known[2]), known[1]
+-- `known`, `head`: as stored, where they have been read already.
+local function open_log(root, history, known, head)
+  if not known then
+    known, head = unpack(redis.call('HMGET', root, 'epoch', 'head'))
   end
-  local epoch = history .. string.format('%x', (tonumber(string.sub(known[1], 13), 16) or 0) + 1)
+  if string.sub(known, 1, 12) == history then
+    return tonumber(head), known
+  end
+  local epoch = history .. string.format('%x', (tonumber(string.sub(known, 13), 16) or 0) + 1)
   redis.call('DEL', root .. ':log')
   redis.call('HSET', root, 'epoch', epoch, 'head', 0)
   return 0, epoch
@@ -97,14 +100,17 @@ end
 local batches = {}
 
 -- Adds events to a chat's log and to what `notify` will send. `ended`: the id of the turn that they end, or false.
--- Returns the first one's offset, and the epoch.
-local function append(root, history, blobs, ended)
-  local head, epoch = open_log(root, history)
+-- `known`, `head`: as open_log's. Returns the first one's offset, and the epoch; the last two leave the head to be stored
+-- by whoever gave them.
+local function append(root, history, blobs, ended, known, stored_head)
+  local head, epoch = open_log(root, history, known, stored_head)
   local log = root .. ':log'
   for i = 1, #blobs do
     redis.call('XADD', log, int(head + i) .. '-0', 'e', blobs[i])
   end
-  redis.call('HSET', root, 'head', int(head + #blobs))
+  if not known then
+    redis.call('HSET', root, 'head', int(head + #blobs))
+  end
   batches[#batches + 1] = { chat_of(root), epoch, head + 1, blobs, ended or '' }
   return head + 1, epoch
 end
