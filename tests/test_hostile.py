@@ -24,9 +24,10 @@ async def read_to_end(reader: asyncio.StreamReader) -> bytes:
 
 async def test_requests_without_end_on_one_connection_end_it(pair: Stack) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", pair.gateway_ports[0])
-    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000)
+    # Fewer bytes than one head may have.
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
     answers = await read_to_end(reader)
-    assert answers.count(b"HTTP/1.1 200") < 1000
+    assert answers.count(b"HTTP/1.1 200") < 100
     writer.close()
 
 

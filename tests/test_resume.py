@@ -13,29 +13,25 @@ CUTS = 10
 
 
 async def test_over_200_random_cuts_nothing_is_missed_and_nothing_comes_twice(pair: Stack) -> None:
-    async def one_chat(seed: int) -> int:
+    async def one_chat(seed: int) -> None:
         chooser = random.Random(seed)
         chat = FayeChat(pair, f"resume-{uuid.uuid4()}")
         await chat.post("start_session", chooser.randrange(2))
         cut_often, undisturbed = FayeReader(chat), FayeReader(chat)
         await undisturbed.connect(chooser.randrange(2))
         await cut_often.connect(chooser.randrange(2))
-        await cut_often.send(question(deltas=400, delta_chars=9, interval_ms=10))
+        # Longer than the slowest machine takes for the cuts; stopped when they are made.
+        await cut_often.send(question(deltas=6000, delta_chars=9, interval_ms=10))
         watching = asyncio.create_task(undisturbed.read_to_end(60))
-        cuts = 0
-        whole = ""
-        while not whole:
+        for _ in range(CUTS):
             # A few frames here, and then the line is cut; sometimes before the first one.
-            for _ in range(chooser.randrange(6) if cuts < CUTS else 10_000):
+            for _ in range(chooser.randrange(6)):
                 frame = await cut_often.read(60)
-                assert frame["type"] in ("streaming", "message_stop"), frame
-                if frame["type"] == "message_stop":
-                    whole = frame["content"]
-                    break
-            else:
-                await cut_often.cut()
-                cuts += 1
-                await cut_often.connect(chooser.randrange(2))
+                assert frame["type"] == "streaming", frame
+            await cut_often.cut()
+            await cut_often.connect(chooser.randrange(2))
+        await chat.post("stop", chooser.randrange(2))
+        whole = await cut_often.read_to_end(60)
         assert cut_often.shown == whole
         assert await watching == whole
         assert undisturbed.shown == whole
@@ -45,10 +41,8 @@ async def test_over_200_random_cuts_nothing_is_missed_and_nothing_comes_twice(pa
         assert history[1]["content"] == whole
         await undisturbed.close()
         await cut_often.close()
-        return cuts
 
-    made = await asyncio.gather(*(one_chat(seed) for seed in range(CHATS)))
-    assert sum(made) == CHATS * CUTS
+    await asyncio.gather(*(one_chat(seed) for seed in range(CHATS)))
 
 
 async def test_who_joins_in_the_middle_gets_the_text_so_far_and_then_the_rest(pair: Stack) -> None:
