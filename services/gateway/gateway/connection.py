@@ -11,7 +11,7 @@ from chat.errors import ErrorCode, Failure, SwitchboardError
 
 from gateway import close_codes
 from gateway.close_codes import Close
-from gateway.dialect import Socket
+from gateway.dialect import Socket, Visit
 from gateway.frame import Frame
 from gateway.limits import check_message
 from gateway.outbox import Outbox
@@ -41,7 +41,7 @@ def text_message(payload: bytes) -> bytes:
 class Connection:
     """One client's connection. Whoever calls a method moves what `next` gives to the wire, then closes if `close`."""
 
-    __slots__ = ("_limits", "_outbox", "_socket", "close", "positions")
+    __slots__ = ("_limits", "_outbox", "_socket", "close", "positions", "visit")
 
     def __init__(self, socket: Socket, limits: Limits, *, positions: bool = False) -> None:
         self._socket = socket
@@ -49,6 +49,8 @@ class Connection:
         self._outbox: Outbox | None = None
         self.positions = positions
         self.close: Close | None = None
+        self.visit: Visit | None = None
+        """The client's stay, once its dialect has let it in."""
 
     @property
     def state(self) -> State:
@@ -88,9 +90,14 @@ class Connection:
             return
         close = close_codes.close_of(failure.code)
         if stays or close.explained:
-            self.send([self._socket.failure(failure)])
+            self.send([self.explain(failure)])
         if not stays:
             self.end(close)
+
+    def explain(self, failure: Failure) -> Frame:
+        """The error frame that tells this client of a failure."""
+        own = None if self.visit is None else self.visit.failure(failure)
+        return self._socket.failure(failure) if own is None else own
 
     def end(self, close: Close) -> None:
         """Closes the connection, behind what already waits; the first reason stands."""

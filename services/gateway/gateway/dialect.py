@@ -103,6 +103,13 @@ class Visit:
     """What the client asked for that changes how events are rendered."""
     greeting: tuple[Frame, ...] = ()
     """Sent before anything else."""
+    shown_messages: int = 0
+    """How many of the last messages `Renderer.snapshot` gets when the client comes without a position, beside the
+    answer under way, which it gets always."""
+
+    def failure(self, failure: Failure) -> Frame | None:
+        """The error frame for this client, where it depends on what the client does; None: the socket's."""
+        return None
 
 
 class Socket(Protocol):
@@ -119,8 +126,8 @@ class Socket(Protocol):
         """What a client's message asks for. Raises: SwitchboardError; it is shown and the connection stays."""
         ...
 
-    def renderer(self, variant: Hashable) -> Renderer:
-        """A renderer in the state of who knows nothing."""
+    def renderer(self, variant: Hashable, chat_id: str) -> Renderer:
+        """A renderer of that chat in the state of who knows nothing."""
         ...
 
     def merge(self, frames: Sequence[Frame]) -> Frame:
@@ -128,7 +135,7 @@ class Socket(Protocol):
         ...
 
     def failure(self, failure: Failure) -> Frame:
-        """The error frame."""
+        """The error frame, for a client that is not let in or whose visit has none of its own."""
         ...
 
 
@@ -162,3 +169,5 @@ class Services:
     """A fresh id, a UUID."""
     now_s: Callable[[], float]
     """Seconds since 1970."""
+    origins: frozenset[str]
+    """Browsers' origins whose pages may use a cookie as their credential; no other page's cookie is believed."""

@@ -57,25 +57,38 @@ class Group:
     __slots__ = (
         "buffer",
         "caught_up",
+        "chat_id",
         "epoch",
         "new",
         "offset",
         "part",
         "readers",
         "renderer",
+        "shown_messages",
         "socket",
         "variant",
     )
 
-    def __init__(self, socket: Socket, variant: Hashable, reader: Reader, after: Position | None) -> None:
+    def __init__(
+        self,
+        chat_id: str,
+        socket: Socket,
+        variant: Hashable,
+        reader: Reader,
+        after: Position | None,
+        shown_messages: int,
+    ) -> None:
+        self.chat_id = chat_id
         self.socket = socket
         self.variant = variant
         self.readers: dict[Reader, None] = {reader: None}
-        self.renderer: Renderer = socket.renderer(variant)
+        self.renderer: Renderer = socket.renderer(variant, chat_id)
         self.epoch = after.epoch if after else ""
         # An event of which only some frames are known is read again, and those frames are left out.
         self.offset = max(after.offset - 1, 0) if after and after.part else after.offset if after else 0
         self.part = after.part if after else 0
+        self.shown_messages = shown_messages
+        """Of a first snapshot, if its readers know no position; see `dialect.Visit`."""
         self.new = True
         """The log has not been read yet."""
         self.caught_up: Signal | None = None
@@ -152,7 +165,7 @@ class Group:
         """A snapshot: readers that know positions are told to forget; the others get what puts them right."""
         knew = bool(self.epoch)
         self.epoch, self.offset = position.epoch, position.offset
-        renderer = self.socket.renderer(self.variant)
+        renderer = self.socket.renderer(self.variant, self.chat_id)
         anew = list(renderer.snapshot(messages))
         if knew:
             anew.insert(0, Frame(RESET))

@@ -53,8 +53,18 @@ class Hub:
         """How many chats are followed."""
         return len(self._feeds)
 
-    def attach(self, chat_id: str, reader: Reader, socket: Socket, variant: Hashable, after: Position | None) -> None:
-        """Delivers to the reader what follows the position; without one, the answer under way and what follows.
+    def attach(
+        self,
+        chat_id: str,
+        reader: Reader,
+        socket: Socket,
+        variant: Hashable,
+        after: Position | None,
+        *,
+        shown_messages: int = 0,
+    ) -> None:
+        """Delivers to the reader what follows the position; without one, the answer under way and what follows, and
+        before them what the renderer shows of the last `shown_messages` messages.
 
         Returns at once; call `detach` when the reader is gone.
         """
@@ -65,7 +75,7 @@ class Hub:
         elif feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
-        group = Group(socket, variant, reader, after)
+        group = Group(chat_id, socket, variant, reader, after, shown_messages)
         feed.groups.append(group)
         if feed.followed:
             self._catch_up(feed, group)
@@ -209,7 +219,7 @@ class Hub:
                     # What is not followed any more is read when it is followed again.
                     if not group.readers or group.buffer is not buffer or not feed.followed:
                         return
-                    messages = SNAPSHOT_MESSAGES if group.epoch else 0
+                    messages = SNAPSHOT_MESSAGES if group.epoch else group.shown_messages
                     page = await self._sessions.read_log(feed.chat_id, group.position, snapshot_messages=messages)
                 break
             except SwitchboardError as error:

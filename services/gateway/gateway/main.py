@@ -115,6 +115,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             public_url=settings.public_url,
             new_id=lambda: str(uuid.uuid4()),
             now_s=time.time,
+            # `*` says that any page may read answers, not that any page may act for who is logged in: it names none.
+            origins=frozenset(settings.cors_origins) - {"*"},
         )
         dialects = [make(services) for make in find_dialects().values()]
         gateway = Gateway()

@@ -129,8 +129,11 @@ class ChangeStream(Protocol):
 class Sessions(Protocol):
     """Chats, their logs and their turns: the session service."""
 
-    async def open_session(self, dialect: str, name: str, chat: Chat) -> tuple[DialectSession, bool]:
-        """Opens the session of that name, or returns the open one; whether it was made. `chat` is used if it was."""
+    async def open_session(
+        self, dialect: str, name: str, chat: Chat, *, ttl_s: int = 86_400
+    ) -> tuple[DialectSession, bool]:
+        """Opens the session of that name, or returns the open one; whether it was made. `chat` is used if it was. It
+        stays open for `ttl_s` (a minute to 365 days) after it was last used."""
         ...
 
     async def get_session(self, dialect: str, name: str) -> DialectSession:
@@ -141,8 +144,24 @@ class Sessions(Protocol):
         """Ends a session and deletes its chat; its readers see ChatDeleted. Raises: NOT_FOUND."""
         ...
 
-    async def list_messages(self, chat_id: str, *, limit: int, offset: int = 0) -> tuple[Message, ...]:
-        """The `limit` (1 to 1,000) messages before the last `offset` ones, oldest first. Raises: NOT_FOUND."""
+    async def create_chat(self, chat: Chat, *, owner_name: str = "") -> Chat:
+        """Makes a chat, or returns the one that is there under its id, dialect and owner. Raises: ALREADY_EXISTS:
+        another's."""
+        ...
+
+    async def get_chat(self, chat_id: str, dialect: str) -> Chat:
+        """A chat that this dialect made. Raises: NOT_FOUND."""
+        ...
+
+    async def list_chats(self, user_id: str, dialect: str, *, limit: int, offset: int = 0) -> tuple[Chat, ...]:
+        """The chats that a user takes part in, the last active first; `limit` 1 to 1,000."""
+        ...
+
+    async def list_messages(
+        self, chat_id: str, *, limit: int, offset: int = 0, from_end: bool = True
+    ) -> tuple[Message, ...]:
+        """The `limit` (1 to 1,000) messages before the last `offset` ones, or, not `from_end`, behind the first ones;
+        oldest first. Raises: NOT_FOUND."""
         ...
 
     async def begin_turn(self, utterance: Utterance) -> Begun:

@@ -66,7 +66,8 @@ class Settings:
     public_url: str
     """PUBLIC_URL: what clients see in `websocket_url`; empty: taken from the request."""
     cors_origins: tuple[str, ...]
-    """CORS_ORIGINS: browsers' origins that may read our HTTP answers; `*`: all; none by default."""
+    """CORS_ORIGINS: browsers' origins that may read our HTTP answers, and show a cookie on a WebSocket; `*`: all may
+    read, none may show a cookie; none by default."""
     forwarded_allow_ips: str
     """FORWARDED_ALLOW_IPS: proxies whose X-Forwarded-* headers are believed; comma-separated, `*`: all."""
     log_level: str

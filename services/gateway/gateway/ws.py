@@ -80,7 +80,7 @@ class Request:
 class Client:
     """One client that is connected: the shell around its `Connection`. Adapter of `feed.Reader`."""
 
-    __slots__ = ("_connection", "_limits", "_pipe", "chats", "key", "resumes", "said", "socket", "visit")
+    __slots__ = ("_connection", "_limits", "_pipe", "chats", "key", "resumes", "said", "socket")
 
     def __init__(self, socket: Socket, pipe: Pipe, limits: Limits) -> None:
         self._pipe = pipe
@@ -88,11 +88,19 @@ class Client:
         self._limits = limits
         self._connection = Connection(socket, limits)
         self.socket = socket
-        self.visit: Visit | None = None
         self.chats: tuple[str, ...] = ()
         self.key = ""
         self.said = 0
         self.resumes = False
+
+    @property
+    def visit(self) -> Visit | None:
+        """Its stay, once its dialect has let it in."""
+        return self._connection.visit
+
+    def enter(self, visit: Visit) -> None:
+        """Its dialect has let it in."""
+        self._connection.visit = visit
 
     def show_positions(self) -> None:
         """Frames carry their positions from now on."""
@@ -133,7 +141,7 @@ class Client:
         self.fail(failure, stays=False)
 
     def _oversize(self) -> bytes:
-        return self._connection.encode(self.socket.failure(too_large(self._limits.message_bytes).failure))
+        return self._connection.encode(self._connection.explain(too_large(self._limits.message_bytes).failure))
 
     def _flush(self) -> None:
         connection, pipe = self._connection, self._pipe
@@ -240,7 +248,8 @@ class WebSockets:
                 client.show_positions()
             if "client_id" in request.query:
                 client.key = check_key(request.query["client_id"], "client_id")
-            visit = client.visit = await client.socket.admit(request)
+            visit = await client.socket.admit(request)
+            client.enter(visit)
         except SwitchboardError as error:
             client.fail(error.failure, stays=False)
             return
@@ -252,7 +261,8 @@ class WebSockets:
     def _show(self, client: Client, chat_id: str, after: Position | None) -> None:
         if chat_id not in client.chats and client.visit is not None:
             client.chats += (chat_id,)
-            self._hub.attach(chat_id, client, client.socket, client.visit.variant, after)
+            visit = client.visit
+            self._hub.attach(chat_id, client, client.socket, visit.variant, after, shown_messages=visit.shown_messages)
 
     async def _act(self, client: Client, text: str) -> None:
         visit = client.visit

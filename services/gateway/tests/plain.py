@@ -79,7 +79,7 @@ class PlainSocket:
             case _:
                 return Say(visit.chat_id, text)
 
-    def renderer(self, variant: Hashable) -> Renderer:
+    def renderer(self, variant: Hashable, chat_id: str) -> Renderer:
         return PlainRenderer()
 
     def merge(self, frames: Sequence[Frame]) -> Frame:

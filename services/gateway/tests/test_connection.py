@@ -6,6 +6,7 @@ from chat.errors import ErrorCode, Failure
 from gateway import close_codes
 from gateway.close_codes import Close
 from gateway.connection import Connection, State, text_message
+from gateway.dialect import Visit
 from gateway.frame import Frame
 from gateway.settings import Limits
 from websockets.frames import Frame as WireFrame
@@ -54,6 +55,21 @@ def test_a_message_over_the_limit_gets_an_error_frame_and_then_1009(message: str
     assert subject.receive(message) is None
     assert [frame["type"] for frame in out(subject)] == ["error"]
     assert subject.close == close_codes.TOO_LARGE
+
+
+class TellingVisit(Visit):
+    """Has error frames of its own."""
+
+    def failure(self, failure: Failure) -> Frame | None:
+        return Frame({"type": "error", "user": self.user_id}) if failure.code is ErrorCode.TOO_LARGE else None
+
+
+def test_a_failure_is_told_as_the_visit_says_or_else_the_socket() -> None:
+    subject = connection()
+    subject.visit = TellingVisit("somebody")
+    subject.fail(Failure(ErrorCode.QUEUE_FULL, "Wait."), stays=True)
+    subject.receive("x" * 101)
+    assert out(subject) == [{"type": "error", "text": "Wait."}, {"type": "error", "user": "somebody"}]
 
 
 @pytest.mark.parametrize("message", ["x" * 100, "\N{SNOWMAN}" * 33])

@@ -49,9 +49,11 @@ class Scene:
         self.stream.batches.put_nowait(batch(*[self.log.append(event) for event in events]))
         await settled()
 
-    async def join(self, *, after: Position | None = None, resumes: bool = False) -> FakeReader:
+    async def join(
+        self, *, after: Position | None = None, resumes: bool = False, shown_messages: int = 0
+    ) -> FakeReader:
         reader = FakeReader(resumes=resumes or after is not None)
-        self.hub.attach(CHAT, reader, SOCKET, None, after)
+        self.hub.attach(CHAT, reader, SOCKET, None, after, shown_messages=shown_messages)
         await settled()
         return reader
 
@@ -97,6 +99,21 @@ async def test_a_reader_that_comes_mid_answer_first_gets_the_text_so_far() -> No
         await here.follow()
         await here.happen(story.say(", so good"))
         assert reader.contents == [("delta", "So far"), ("delta", ", so good")]
+
+
+async def test_a_reader_that_comes_without_a_position_is_shown_as_many_messages_as_its_visit_says() -> None:
+    async with scene() as here:
+        story = here.story
+        for answer in ("one", "two"):
+            for event in (story.ask(), story.start(), story.say(answer), story.complete()):
+                here.log.append(event)
+        none, last = await here.join(), await here.join(shown_messages=1)
+        knowing = await here.join(shown_messages=1, after=here.log.position)
+        await here.follow()
+        assert last.contents == [("delta", "two"), ("delta", "."), ("stop", "two.")]
+        await here.happen(story.ask(), story.start(), story.say("three"))
+        assert [reader.contents[-1] for reader in (none, last, knowing)] == [("delta", "three")] * 3
+        assert len(none.contents) == len(knowing.contents) == 1
 
 
 async def test_a_reader_with_a_position_gets_exactly_what_it_missed() -> None:

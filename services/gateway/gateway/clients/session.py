@@ -34,8 +34,11 @@ class SessionClient:
         self._stub = session_pb2_grpc.SessionServiceStub(channel)
         self._caller = Caller(token)
 
-    async def open_session(self, dialect: str, name: str, chat: Chat) -> tuple[DialectSession, bool]:
+    async def open_session(
+        self, dialect: str, name: str, chat: Chat, *, ttl_s: int = 86_400
+    ) -> tuple[DialectSession, bool]:
         request = session_pb2.OpenSessionRequest(dialect=dialect, name=name, chat=codec.chat_to_proto(chat))
+        request.ttl.FromSeconds(ttl_s)
         response = await self._caller.call(self._stub.OpenSession, request)
         return _session(response.session), response.created
 
@@ -46,8 +49,24 @@ class SessionClient:
     async def close_session(self, dialect: str, name: str) -> None:
         await self._caller.call(self._stub.CloseSession, session_pb2.CloseSessionRequest(dialect=dialect, name=name))
 
-    async def list_messages(self, chat_id: str, *, limit: int, offset: int = 0) -> tuple[Message, ...]:
-        request = session_pb2.ListMessagesRequest(chat_id=chat_id, limit=limit, offset=offset, from_end=True)
+    async def create_chat(self, chat: Chat, *, owner_name: str = "") -> Chat:
+        request = session_pb2.CreateChatRequest(chat=codec.chat_to_proto(chat), owner_username=owner_name)
+        response = await self._caller.call(self._stub.CreateChat, request, user_id=chat.owner_id)
+        return codec.chat_from_proto(response.chat)
+
+    async def get_chat(self, chat_id: str, dialect: str) -> Chat:
+        request = session_pb2.GetChatRequest(chat_id=chat_id, dialect=dialect)
+        return codec.chat_from_proto((await self._caller.call(self._stub.GetChat, request)).chat)
+
+    async def list_chats(self, user_id: str, dialect: str, *, limit: int, offset: int = 0) -> tuple[Chat, ...]:
+        request = session_pb2.ListChatsRequest(user_id=user_id, dialect=dialect, limit=limit, offset=offset)
+        response = await self._caller.call(self._stub.ListChats, request, user_id=user_id)
+        return tuple(map(codec.chat_from_proto, response.chats))
+
+    async def list_messages(
+        self, chat_id: str, *, limit: int, offset: int = 0, from_end: bool = True
+    ) -> tuple[Message, ...]:
+        request = session_pb2.ListMessagesRequest(chat_id=chat_id, limit=limit, offset=offset, from_end=from_end)
         response = await self._caller.call(self._stub.ListMessages, request)
         return tuple(map(codec.message_from_proto, response.messages))
 

@@ -240,7 +240,7 @@ class FayeSocket:
             visit.used_s = self._now_s()
         return Say(visit.chat_id, text)
 
-    def renderer(self, variant: Hashable) -> Renderer:
+    def renderer(self, variant: Hashable, chat_id: str) -> Renderer:
         """There is one variant."""
         return FayeRenderer()
 

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from launcher.stack import Stack
+from switchboard.chat.v1 import chat_pb2
+from switchboard.session.v1 import session_pb2
+
 from ..client import Response, Socket, http
+from ..worker import Worker
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A frame in the suite's words. kind: "delta" (text to add), "end" (the whole text), "error", "reset"."""
+    """A frame in the suite's words. kind: "delta" (text to add), "end" (the whole text), "error", "reset", "greeting".
+
+    `whole`: of an end that no deltas went before.
+    """
 
     kind: str
     text: str
     position: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Place:
-    """A chat to connect to. `name` is what the session service knows it by."""
+    """A chat to connect to. `name` is what the dialect knows it by."""
 
     name: str
     path: str
@@ -29,12 +39,17 @@ class Place:
 
 
 class Driver(Protocol):
-    """What the suite needs to know of one dialect."""
+    """What the suite needs to know of one dialect. `streams`: whether an answer's deltas go before its end."""
 
     name: str
+    streams: bool
 
-    async def enter(self, url: str, key: str) -> Place:
-        """Makes a chat that a client may enter."""
+    async def enter(self, stack: Stack) -> Place:
+        """Makes a chat that a client may enter, in which nothing was said yet."""
+        ...
+
+    async def chat_id(self, worker: Worker, place: Place) -> str:
+        """What the session service knows the chat by, asked from it."""
         ...
 
     def stranger(self) -> Place:
@@ -45,8 +60,8 @@ class Driver(Protocol):
         """Stops the answer under way."""
         ...
 
-    async def end(self, url: str, key: str, place: Place) -> Response:
-        """Ends the chat for good."""
+    async def end(self, stack: Stack, place: Place) -> Response:
+        """Ends the chat for good; 404 when there is none. Where the dialect can't, the session service is told to."""
         ...
 
     def message(self, text: str) -> str:
@@ -70,12 +85,17 @@ class FayeDriver:
     """apis/faye.md."""
 
     name = "faye"
+    streams = True
 
-    async def enter(self, url: str, key: str) -> Place:
+    async def enter(self, stack: Stack) -> Place:
+        url, key = stack.gateway_urls[0], stack.secrets.api_key
         token = f"token {uuid.uuid4()}"
         started = await http("POST", f"{url}/faye/chat/start_session", {"unique_token": token}, key=key)
         assert started.status == 200, started
         return Place(token, started.body["websocket_url"].removeprefix(url.replace("http", "ws")), {})
+
+    async def chat_id(self, worker: Worker, place: Place) -> str:
+        return await worker.chat_of(self.name, place.name)
 
     def stranger(self) -> Place:
         return Place("", f"/ws/faye/{uuid.uuid4()}", {})
@@ -83,7 +103,8 @@ class FayeDriver:
     async def stop(self, url: str, key: str, place: Place) -> Response:
         return await http("POST", f"{url}/faye/chat/stop", {"unique_token": place.name}, key=key)
 
-    async def end(self, url: str, key: str, place: Place) -> Response:
+    async def end(self, stack: Stack, place: Place) -> Response:
+        url, key = stack.gateway_urls[0], stack.secrets.api_key
         return await http("POST", f"{url}/faye/chat/end_session", {"unique_token": place.name}, key=key)
 
     def message(self, text: str) -> str:
@@ -112,7 +133,127 @@ class FayeDriver:
         return re.sub(r"<[^>]*>", "", shown)
 
 
-DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (FayeDriver(),)}
+class ElograntsDriver:
+    """apis/elogrants.md, with the deltas that `?stream=true` adds."""
+
+    name = "elogrants"
+    streams = True
+
+    async def enter(self, stack: Stack) -> Place:
+        # The dialect stores a session with its first message.
+        user, session_id = f"user {uuid.uuid4()}", str(uuid.uuid4())
+        chat = chat_pb2.Chat(id=session_id, dialect=self.name, owner_id=user)
+        async with Worker(stack.session_target, stack.secrets.internal_token) as worker:
+            await worker.call(worker.session.CreateChat, session_pb2.CreateChatRequest(chat=chat))
+        headers = {"authorization": f"Bearer {stack.secrets.user_token(user)}"}
+        return Place(session_id, f"/ws/chat/?stream=true&session_id={session_id}", headers)
+
+    async def chat_id(self, worker: Worker, place: Place) -> str:
+        request = session_pb2.GetChatRequest(chat_id=place.name, dialect=self.name)
+        return str((await worker.call(worker.session.GetChat, request)).chat.id)
+
+    def stranger(self) -> Place:
+        return Place("", "/ws/chat/", {"authorization": "Bearer of.bad.news"})
+
+    async def stop(self, url: str, key: str, place: Place) -> Response:
+        return await http("POST", f"{url}/chat/sessions/{place.name}/stop", headers=place.headers)
+
+    async def end(self, stack: Stack, place: Place) -> Response:
+        url = f"{stack.gateway_urls[0]}/chat/sessions/{place.name}/messages"
+        response = await http("GET", url, headers=place.headers)
+        if response.status == 200:
+            async with Worker(stack.session_target, stack.secrets.internal_token) as worker:
+                request = session_pb2.DeleteChatRequest(chat_id=place.name, reason="ended")
+                await worker.call(worker.session.DeleteChat, request)
+        return response
+
+    def message(self, text: str) -> str:
+        return json.dumps({"message": text})
+
+    def junk(self) -> list[str | bytes]:
+        return ["Hello", "", b"binary", "[]", "null", "{}", '{"message": 5}', '{"message": " "}', '{"message": null}']
+
+    def hear(self, frame: dict[str, Any]) -> Heard:
+        position = frame.pop("position", "")
+        match frame:
+            case {"type": "reset"}:
+                assert len(frame) == 1, frame
+                return Heard("reset", "", position)
+            case {"delta": str(text), "session_id": str()} if text:
+                heard = Heard("delta", text, position)
+            case {"message": str(text), "session_id": str()}:
+                heard = Heard("end", text, position)
+            case {"error": str(text), "session_id": str() | None} if text:
+                heard = Heard("error", text, position)
+            case _:
+                raise AssertionError(frame)
+        assert len(frame) == 2, frame
+        return heard
+
+    def seen(self, shown: str) -> str:
+        return shown
+
+
+class SocializerDriver:
+    """apis/socializer.md. A place's name is the user's id."""
+
+    name = "socializer"
+    streams = False
+    client_id = "client-k3j9x2m4q"
+
+    async def enter(self, stack: Stack) -> Place:
+        user = f"user {uuid.uuid4()}"
+        headers = {"authorization": f"Bearer {stack.secrets.user_token(user)}"}
+        place = Place(user, f"/ws/ai/ai-chat/{self.client_id}", headers)
+        socket = await Socket.open(stack.gateway_urls[0].replace("http", "ws") + place.path, headers=headers)
+        assert self.hear(await socket.receive()).kind == "greeting"
+        await socket.close()
+        return place
+
+    async def chat_id(self, worker: Worker, place: Place) -> str:
+        return await worker.chat_of(self.name, f"{place.name}/{self.client_id}")
+
+    def stranger(self) -> Place:
+        return Place("", f"/ws/ai/ai-chat/{self.client_id}?token=of.bad.news", {})
+
+    async def stop(self, url: str, key: str, place: Place) -> Response:
+        return await http("POST", f"{url}/ai/chat/{self.client_id}/stop", headers=place.headers)
+
+    async def end(self, stack: Stack, place: Place) -> Response:
+        response = await self.stop(stack.gateway_urls[0], "", place)
+        if response.status == 200:
+            async with Worker(stack.session_target, stack.secrets.internal_token) as worker:
+                request = session_pb2.CloseSessionRequest(dialect=self.name, name=f"{place.name}/{self.client_id}")
+                await worker.call(worker.session.CloseSession, request)
+        return response
+
+    def message(self, text: str) -> str:
+        return json.dumps({"content": text})
+
+    def junk(self) -> list[str | bytes]:
+        return ["Hello", "", b"binary", "[]", "null", "{}", '{"content": 5}', '{"content": " "}', '{"message": "Hi"}']
+
+    def hear(self, frame: dict[str, Any]) -> Heard:
+        position = frame.pop("position", "")
+        if frame == {"type": "reset"}:
+            return Heard("reset", "", position)
+        assert list(frame) == ["type", "message", "timestamp"], frame
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", frame["timestamp"]), frame
+        match frame:
+            case {"type": "system", "message": str(text)} if text.startswith("Welcome to AI Chat, "):
+                return Heard("greeting", text, position)
+            case {"type": "ai_response", "message": str(text)}:
+                return Heard("end", text, position, whole=True)
+            case {"type": "error", "message": str(text)} if text:
+                return Heard("error", text, position)
+            case _:
+                raise AssertionError(frame)
+
+    def seen(self, shown: str) -> str:
+        return shown
+
+
+DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (ElograntsDriver(), FayeDriver(), SocializerDriver())}
 WITHOUT_SOCKETS = frozenset({"openai_compat"})
 
 
@@ -124,7 +265,11 @@ class Visitor:
         self.socket = socket
 
     async def hear(self) -> Heard:
-        return self.driver.hear(await self.socket.receive())
+        """The next frame that is no greeting."""
+        while True:
+            heard = self.driver.hear(await self.socket.receive())
+            if heard.kind != "greeting":
+                return heard
 
     async def hear_answer(self) -> list[Heard]:
         """Everything up to an answer's end or an error."""
@@ -134,9 +279,9 @@ class Visitor:
         return heard
 
     async def hear_text(self, text: str) -> list[Heard]:
-        """Everything until a person has read at least this text."""
+        """Everything until a person has read at least this text; nothing where answers come whole."""
         heard: list[Heard] = []
-        while text not in self.driver.seen(shown(heard)):
+        while self.driver.streams and text not in self.driver.seen(shown(heard)):
             heard.append(await self.hear())
         return heard
 
@@ -145,4 +290,4 @@ class Visitor:
 
 
 def shown(heard: list[Heard]) -> str:
-    return "".join(one.text for one in heard if one.kind == "delta")
+    return "".join(one.text for one in heard if one.kind == "delta" or one.whole)
