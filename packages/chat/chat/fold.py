@@ -101,7 +101,7 @@ def fold(view: View, event: LogEvent) -> View:
 
 def _answer(view: View, message_id: str) -> Message:
     message = view.message(message_id)
-    if message is None or message.answer is None or message.answer.state is not AnswerState.RUNNING:
+    if message is None or not message.is_running:
         raise FoldError(f"no answer {message_id} is under way")
     return message
 

@@ -113,6 +113,11 @@ class Message:
     metadata: JsonObject | None = None
     answer: Answer | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is an answer under way."""
+        return self.answer is not None and self.answer.state is AnswerState.RUNNING
+
 
 @dataclass(frozen=True, slots=True)
 class Participant:

@@ -2,13 +2,13 @@
 
 import logging
 import math
-import re
 from typing import Any, NoReturn, Protocol
 
 import grpc.aio
 from chat import codec
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.messages import AnswerState, Role
+from chat.names import ID_FORM, is_id
 from google.protobuf.timestamp_pb2 import Timestamp
 from runtime.rpc_errors import status_of
 from switchboard.chat.v1 import chat_pb2
@@ -28,8 +28,6 @@ MAX_OUTPUT_TOKENS = 128_000
 MAX_STOPS = 4
 MAX_PARTS = 10_000
 """In all messages together. What fits into a request, millions, would hold up every other stream for seconds."""
-ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-"""As the session service takes them."""
 
 _BREAKER_STATES = {
     BreakerState.CLOSED: llm_pb2.BREAKER_STATE_CLOSED,
@@ -88,8 +86,8 @@ class LLMServicer(llm_pb2_grpc.LLMServiceServicer):
     async def StartTurn(self, request: llm_pb2.StartTurnRequest, context: _Context) -> llm_pb2.StartTurnResponse:
         try:
             for field, value in (("chat_id", request.chat_id), ("turn_id", request.turn_id)):
-                if not ID.fullmatch(value) and (value or field == "chat_id"):
-                    _refuse(field, "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+                if not is_id(value) and (value or field == "chat_id"):
+                    _refuse(field, f"must be {ID_FORM}")
             claimed = await self._turns.start_turn(request.chat_id, request.turn_id)
         except SwitchboardError as exc:
             _fail(context, exc.failure, exc.field)

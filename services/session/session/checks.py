@@ -1,19 +1,12 @@
 """What the contract says of requests' fields: each check raises INVALID_ARGUMENT (or TOO_LARGE) and names the field."""
 
-import re
-
 from chat.errors import ErrorCode, SwitchboardError
+from chat.names import ID_FORM, NAME_BYTES, is_id
 from google.protobuf.duration_pb2 import Duration
 from switchboard.chat.v1 import chat_pb2, event_pb2
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _MAX_CONTENT_BYTES = 1024 * 1024
 _MAX_STRUCT_BYTES = 16 * 1024
-
-
-def is_id(value: str) -> bool:
-    """Whether it has the form of an id."""
-    return _ID.fullmatch(value) is not None
 
 
 def invalid(field: str, message: str) -> SwitchboardError:
@@ -23,20 +16,20 @@ def invalid(field: str, message: str) -> SwitchboardError:
 
 def check_id(field: str, value: str) -> None:
     """An id: 1 to 128 characters."""
-    if not _ID.fullmatch(value):
-        raise invalid(field, "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+    if not is_id(value):
+        raise invalid(field, f"must be {ID_FORM}")
 
 
 def check_name(field: str, value: str) -> None:
     """A user's or session's name: 1 to 200 bytes."""
-    if not 1 <= len(value.encode()) <= 200:
-        raise invalid(field, "must be 1 to 200 bytes")
+    if not 1 <= len(value.encode()) <= NAME_BYTES:
+        raise invalid(field, f"must be 1 to {NAME_BYTES} bytes")
 
 
 def check_label(field: str, value: str) -> None:
     """Something to show beside a name, such as another name: at most 200 bytes."""
-    if len(value.encode()) > 200:
-        raise invalid(field, "is at most 200 bytes")
+    if len(value.encode()) > NAME_BYTES:
+        raise invalid(field, f"is at most {NAME_BYTES} bytes")
 
 
 def check_content(field: str, value: str) -> None:

@@ -14,7 +14,7 @@ from chat.errors import ErrorCode, SwitchboardError
 from switchboard.session.v1 import session_pb2
 
 from session.outbound import RESPONSE_BYTES, Outbound
-from session.turns import TurnName, Turns
+from session.turns import Begun, TurnName, Turns
 
 log = logging.getLogger(__name__)
 
@@ -80,19 +80,41 @@ class Dispatcher:
             if starved:
                 self._look.set()
 
-    def reserve(self) -> tuple[WorkerStream, str] | None:
-        """A worker with credit, and a new lease id; None: none has any. Ends in `release` or `hand`."""
+    async def begin(self, request: session_pb2.BeginTurnRequest, limit_s: float) -> Begun:
+        """Appends the message; a turn that is due goes to a worker at hand, in the same step. Raises: as Turns.begin.
+
+        A caller that goes away meanwhile leaves no turn leased to a worker that was never told.
+        """
+        return await asyncio.shield(asyncio.create_task(self._begin(request, limit_s)))
+
+    async def _begin(self, request: session_pb2.BeginTurnRequest, limit_s: float) -> Begun:
+        reserved = None if request.without_answer else self._reserve()
+        claimed = None
+        try:
+            begun = await self._turns.begin(request, limit_s, reserved[1] if reserved else "")
+            claimed = begun.claimed
+        finally:
+            if reserved is not None and claimed is None:
+                self._release(reserved[0])
+        if reserved is not None and claimed is not None:
+            self._hand(reserved[0], claimed)
+        elif begun.state == session_pb2.TURN_STATE_DUE and not begun.repeated:
+            self.turn_due(request.chat_id, begun.turn_id)
+        return begun
+
+    def _reserve(self) -> tuple[WorkerStream, str] | None:
+        """A worker with credit, and a new lease id; None: none has any. Ends in `_release` or `_hand`."""
         best = max(self._streams, key=lambda stream: stream.credit, default=None)
         if best is None or best.credit == 0:
             return None
         best.credit -= 1
         return best, self._new_id()
 
-    def release(self, stream: WorkerStream) -> None:
+    def _release(self, stream: WorkerStream) -> None:
         """Nothing came of a reservation."""
         stream.credit += 1
 
-    def hand(self, stream: WorkerStream, turn: session_pb2.ClaimedTurn) -> None:
+    def _hand(self, stream: WorkerStream, turn: session_pb2.ClaimedTurn) -> None:
         """Gives a claimed turn to the worker that was reserved for it."""
         if stream in self._streams:
             self._held[turn.lease.turn_id] = (turn.lease, stream)
@@ -102,7 +124,7 @@ class Dispatcher:
 
     def turn_due(self, chat_id: str, turn_id: str) -> None:
         """A turn became due on this replica."""
-        reserved = self.reserve()
+        reserved = self._reserve()
         if reserved is None:
             self.announce(chat_id)
         else:
@@ -158,7 +180,7 @@ class Dispatcher:
             for name in late:
                 await self._fail_late(name)
             for name in due:
-                reserved = self.reserve()
+                reserved = self._reserve()
                 if reserved is None:
                     break
                 self._spawn(name, reserved)
@@ -190,6 +212,6 @@ class Dispatcher:
             log.warning("claim_failed", extra={"chat_id": name.chat_id, "code": error.code.name})
         finally:
             if turn is None:
-                self.release(stream)
+                self._release(stream)
         if turn is not None:
-            self.hand(stream, turn)
+            self._hand(stream, turn)

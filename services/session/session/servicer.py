@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import grpc.aio
 from chat.codec import position_from_proto, position_to_proto
 from chat.errors import ErrorCode, SwitchboardError
+from chat.names import is_id
 from runtime.rpc_errors import status_of
 from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2, session_pb2_grpc
@@ -26,7 +27,6 @@ from session.checks import (
     check_passing,
     check_span,
     invalid,
-    is_id,
 )
 from session.dispatcher import Dispatcher, WorkerStream
 from session.fanout import Fanout
@@ -35,7 +35,7 @@ from session.names import Names
 from session.outbound import Outbound
 from session.reader import GatewayReader
 from session.redis_link import RedisLink
-from session.turns import Begun, TurnName, Turns
+from session.turns import TurnName, Turns
 
 log = logging.getLogger(__name__)
 
@@ -187,8 +187,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         if request.ephemeral and request.without_answer:
             raise invalid("ephemeral", "leaves nothing without an answer")
         limit_s = check_span("deadline", request.deadline, request.HasField("deadline"), 180, low=1, high=3600)
-        # A caller that goes away must not leave a turn leased to a worker that was never told.
-        begun = await asyncio.shield(asyncio.create_task(self._begin(request, limit_s)))
+        begun = await self._dispatcher.begin(request, limit_s)
         if begun.participants:
             chat = await self._chats.get(request.chat_id, "")
             await self._chats.list_for(chat.dialect, chat.id, begun.participants)
@@ -200,21 +199,6 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             state=begun.state,
             repeated=begun.repeated,
         )
-
-    async def _begin(self, request: session_pb2.BeginTurnRequest, limit_s: float) -> Begun:
-        reserved = None if request.without_answer else self._dispatcher.reserve()
-        claimed = None
-        try:
-            begun = await self._turns.begin(request, limit_s, reserved[1] if reserved else "")
-            claimed = begun.claimed
-        finally:
-            if reserved is not None and claimed is None:
-                self._dispatcher.release(reserved[0])
-        if reserved is not None and claimed is not None:
-            self._dispatcher.hand(reserved[0], claimed)
-        elif begun.state == session_pb2.TURN_STATE_DUE and not begun.repeated:
-            self._dispatcher.turn_due(request.chat_id, begun.turn_id)
-        return begun
 
     @_unary
     async def CancelTurn(
