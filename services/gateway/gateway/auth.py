@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import jwt
 from chat.errors import ErrorCode, SwitchboardError
+from chat.names import NAME_BYTES
 
 from gateway.settings import Credentials
 
-_SUB_BYTES = 200
-"""As long as the session service lets a user's name be."""
 _NAME_CLAIMS = ("preferred_username", "username", "name")
 
 
@@ -67,10 +66,10 @@ class Doorkeeper:
             raise SwitchboardError(ErrorCode.UNAUTHENTICATED, _unauthenticated(credential, "user token")) from exc
         user_id = claims["sub"]
         # What is not printable (half a surrogate pair, too) is no text that anybody behind us takes.
-        if not user_id or not user_id.isprintable() or len(user_id.encode()) > _SUB_BYTES:
+        if not user_id or not user_id.isprintable() or len(user_id.encode()) > NAME_BYTES:
             raise SwitchboardError(
                 ErrorCode.UNAUTHENTICATED,
-                f"The token names no user: its sub must be 1 to {_SUB_BYTES} bytes of printable text.",
+                f"The token names no user: its sub must be 1 to {NAME_BYTES} bytes of printable text.",
             )
         return Caller(user_id, next((str(claims[name]) for name in _NAME_CLAIMS if claims.get(name)), ""))
 

@@ -96,8 +96,7 @@ class Connection:
 
     def explain(self, failure: Failure) -> Frame:
         """The error frame that tells this client of a failure."""
-        own = None if self.visit is None else self.visit.failure(failure)
-        return self._socket.failure(failure) if own is None else own
+        return self._socket.failure(failure, self.visit)
 
     def end(self, close: Close) -> None:
         """Closes the connection, behind what already waits; the first reason stands."""

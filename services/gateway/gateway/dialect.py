@@ -107,10 +107,6 @@ class Visit:
     """How many of the last messages `Renderer.snapshot` gets when the client comes without a position, beside the
     answer under way, which it gets always."""
 
-    def failure(self, failure: Failure) -> Frame | None:
-        """The error frame for this client, where it depends on what the client does; None: the socket's."""
-        return None
-
 
 class Socket(Protocol):
     """One WebSocket endpoint of a dialect."""
@@ -134,8 +130,8 @@ class Socket(Protocol):
         """One frame for two or more of the same run, in order."""
         ...
 
-    def failure(self, failure: Failure) -> Frame:
-        """The error frame, for a client that is not let in or whose visit has none of its own."""
+    def failure(self, failure: Failure, visit: Visit | None) -> Frame:
+        """The error frame for this client; None: it has not been let in."""
         ...
 
 

@@ -10,14 +10,16 @@ from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from chat.errors import ErrorCode, SwitchboardError
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from gateway.auth import Caller, bearer
 from gateway.dialect import Dialect
 from gateway.ports import Sessions
 
@@ -44,8 +46,6 @@ _THROWN_AWAY = 4
 _Result = TypeVar("_Result")
 _WELCOME = {"message": "Welcome to Switchboard.", "docs": "/docs", "health": "/health"}
 
-Guard = Callable[[Request], object]
-"""Lets a request in, or raises SwitchboardError; what it returns is found as `request.state.caller`."""
 Refusal = Callable[[Request, Exception], Awaitable[Response]]
 """Answers a request with its failure."""
 
@@ -74,15 +74,18 @@ def detail(error: SwitchboardError | RequestValidationError) -> Response:
     return JSONResponse({"detail": error.failure.message}, status_of(error.code), headers_of(error))
 
 
-def guarded_route(guard: Guard) -> type[APIRoute]:
-    """A route class for a dialect's APIRouter: `guard` before anything is read."""
+def guarded_router(prefix: str, tag: str, admit: Callable[[str], Caller], credential: str) -> APIRouter:
+    """A dialect's router: `admit` is given the Bearer credential before anything is read; see `caller_of`.
+
+    `tag` and `credential` (which one is wanted) are for the OpenAPI document.
+    """
 
     class GuardedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                request.state.caller = guard(request)
+                request.state.caller = admit(bearer(request.headers.get("authorization")))
                 try:
                     return await handle(request)
                 except UnicodeEncodeError as error:
@@ -94,7 +97,15 @@ def guarded_route(guard: Guard) -> type[APIRoute]:
 
             return guarded
 
-    return GuardedRoute
+    # The dependency is for the document alone: the header has been looked at already.
+    bearer_header = Depends(HTTPBearer(auto_error=False, description=credential))
+    return APIRouter(prefix=prefix, tags=[tag], route_class=GuardedRoute, dependencies=[bearer_header])
+
+
+def caller_of(request: Request) -> Caller:
+    """Whom a guarded router has let in."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 async def event_stream(request: Request, events: AsyncGenerator[bytes, None]) -> Response:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.events import Event, LogEvent
 from chat.fold import View, fold
-from chat.messages import AnswerState, Message
 from chat.position import Position
 from gateway.frame import Frame
 from gateway.ports import ChangeBatch, ChatEvents, Followed, LogPage, Lost
@@ -51,17 +50,13 @@ class FakeLog:
         known = after is not None and after.epoch == self.epoch
         if after is None or not known or not self.kept_from - 1 <= after.offset <= len(self.events):
             messages = self.view().messages
-            running = [message for message in messages if runs(message)]
+            running = [message for message in messages if message.is_running]
             some = messages[-snapshot_messages:] if snapshot_messages else tuple(running)
             return LogPage(self.position, messages=some)
         events = tuple(self.events[after.offset : after.offset + self.page])
         before = self.view(after.offset).messages
-        text = next((message.content for message in before if runs(message)), "")
+        text = next((message.content for message in before if message.is_running), "")
         return LogPage(Position(self.epoch, after.offset + len(events)), events=events, text_before=text)
-
-
-def runs(message: Message) -> bool:
-    return message.answer is not None and message.answer.state is AnswerState.RUNNING
 
 
 class FakeStream:

@@ -85,7 +85,7 @@ class PlainSocket:
     def merge(self, frames: Sequence[Frame]) -> Frame:
         return delta("".join(str(frame.content["text"]) for frame in frames))
 
-    def failure(self, failure: Failure) -> Frame:
+    def failure(self, failure: Failure, visit: Visit | None) -> Frame:
         return Frame({"type": "error", "text": failure.message})
 
 

@@ -57,19 +57,19 @@ def test_a_message_over_the_limit_gets_an_error_frame_and_then_1009(message: str
     assert subject.close == close_codes.TOO_LARGE
 
 
-class TellingVisit(Visit):
-    """Has error frames of its own."""
+class TellingSocket(PlainSocket):
+    """Says in its error frames whom they are for."""
 
-    def failure(self, failure: Failure) -> Frame | None:
-        return Frame({"type": "error", "user": self.user_id}) if failure.code is ErrorCode.TOO_LARGE else None
+    def failure(self, failure: Failure, visit: Visit | None) -> Frame:
+        return Frame({"user": visit.user_id if visit else None})
 
 
-def test_a_failure_is_told_as_the_visit_says_or_else_the_socket() -> None:
-    subject = connection()
-    subject.visit = TellingVisit("somebody")
+def test_a_failure_is_told_to_the_client_that_it_befell() -> None:
+    subject = Connection(TellingSocket(), LIMITS)
     subject.fail(Failure(ErrorCode.QUEUE_FULL, "Wait."), stays=True)
+    subject.visit = Visit("somebody")
     subject.receive("x" * 101)
-    assert out(subject) == [{"type": "error", "text": "Wait."}, {"type": "error", "user": "somebody"}]
+    assert out(subject) == [{"user": None}, {"user": "somebody"}]
 
 
 @pytest.mark.parametrize("message", ["x" * 100, "\N{SNOWMAN}" * 33])

@@ -40,7 +40,6 @@ What the document leaves open:
   `offset + limit >= total`. Times are ISO 8601, UTC. Errors are `{"error": ...}`.
 """
 
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -58,24 +57,21 @@ from chat.events import (
     ResponseStarted,
 )
 from chat.messages import AnswerSettings, AnswerState, Chat, Message, Role
-from fastapi import APIRouter, Depends, Query, Request, Response
+from chat.names import NAME_BYTES, is_id
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
-from gateway.auth import Caller, bearer
+from gateway.answers import as_it_stands
+from gateway.auth import bearer
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Say, Services, Visit
 from gateway.frame import Frame
-from gateway.http import guarded_route, headers_of, status_of
+from gateway.http import caller_of, guarded_router, headers_of, status_of
 from gateway.ports import Sessions
 
 NAME = "elogrants"
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-"""As the session service takes ids."""
 _TITLE_CHARS = 80
-_LABEL_BYTES = 200
-"""As long as the session service lets a name to show be."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST = "The answer was lost on our side. Please ask again."
 _FAILED = "The answer could not be made. Please try again."
@@ -134,25 +130,12 @@ def error_object(error: SwitchboardError | RequestValidationError) -> Response:
 def _router(services: Services) -> APIRouter:
     sessions = services.sessions
 
-    def guard(request: Request) -> object:
-        return services.doorkeeper.user(bearer(request.headers.get("authorization")))
-
-    def caller(request: Request) -> Caller:
-        let_in: Caller = request.state.caller
-        return let_in
-
-    router = APIRouter(
-        prefix="/chat/sessions",
-        tags=["elogrants"],
-        route_class=guarded_route(guard),
-        # For the OpenAPI document alone: the guard has looked at the header already.
-        dependencies=[Depends(HTTPBearer(auto_error=False, description="A user's token."))],
-    )
+    router = guarded_router("/chat/sessions", "elogrants", services.doorkeeper.user, "A user's token.")
 
     @router.get("")
     async def list_sessions(request: Request, limit: Limit = 50, offset: Offset = 0) -> list[SessionEntry]:
         """The user's sessions, the last active first."""
-        chats = await sessions.list_chats(caller(request).user_id, NAME, limit=limit, offset=offset)
+        chats = await sessions.list_chats(caller_of(request).user_id, NAME, limit=limit, offset=offset)
         return [
             SessionEntry(
                 session_id=chat.id,
@@ -167,7 +150,7 @@ def _router(services: Services) -> APIRouter:
     @router.get("/{session_id}/messages")
     async def list_messages(request: Request, session_id: str, limit: Limit = 50, offset: Offset = 0) -> History:
         """A page of a session's history, oldest first. 404: the user has no such session."""
-        chat = await _own(sessions, session_id, caller(request).user_id)
+        chat = await _own(sessions, session_id, caller_of(request).user_id)
         messages = await _page(sessions, chat, limit, offset)
         return History(
             session_id=chat.id,
@@ -186,7 +169,7 @@ def _router(services: Services) -> APIRouter:
     @router.post("/{session_id}/stop")
     async def stop(request: Request, session_id: str) -> Stopped:
         """Stops the answer under way; what was said so far is kept. 404: the user has no such session."""
-        user_id = caller(request).user_id
+        user_id = caller_of(request).user_id
         chat = await _own(sessions, session_id, user_id)
         stopped = await sessions.cancel_turn(chat.id, cancelled_by=user_id)
         return Stopped(message="Answer stopped" if stopped else "There was no answer to stop", session_id=chat.id)
@@ -197,7 +180,7 @@ def _router(services: Services) -> APIRouter:
 async def _own(sessions: Sessions, session_id: str, user_id: str) -> Chat:
     """The user's session. Raises: NOT_FOUND: there is none, or it is another's."""
     unknown = SwitchboardError(ErrorCode.NOT_FOUND, "unknown session")
-    if _ID.fullmatch(session_id) is None:
+    if not is_id(session_id):
         raise unknown
     try:
         chat = await sessions.get_chat(session_id, NAME)
@@ -225,11 +208,7 @@ async def _page(sessions: Sessions, chat: Chat, limit: int, offset: int) -> list
 
 
 def _said(message: Message) -> bool:
-    return message.role is Role.ASSISTANT and bool(message.content) and not _runs(message)
-
-
-def _runs(message: Message) -> bool:
-    return message.answer is not None and message.answer.state is AnswerState.RUNNING
+    return message.role is Role.ASSISTANT and bool(message.content) and not message.is_running
 
 
 def _time(time_us: int) -> str:
@@ -248,10 +227,6 @@ class ElograntsVisit(Visit):
     session_id: str = ""
     speaks_to: str = ""
     known: tuple[str, ...] = ()
-
-    def failure(self, failure: Failure) -> Frame:
-        """The error frame, with the session that it is most likely about."""
-        return _error(failure.message, self.speaks_to)
 
 
 class ElograntsSocket:
@@ -314,14 +289,14 @@ class ElograntsSocket:
         """Only deltas of one session are of a run."""
         return _delta("".join(str(frame.content["delta"]) for frame in frames), str(frames[0].content["session_id"]))
 
-    def failure(self, failure: Failure) -> Frame:
-        """The error frame for who has not been let in."""
-        return _error(failure.message, None)
+    def failure(self, failure: Failure, visit: Visit | None) -> Frame:
+        """The error frame, with the session that it is most likely about."""
+        return _error(failure.message, visit.speaks_to if isinstance(visit, ElograntsVisit) else None)
 
 
 def _label(name: str) -> str:
     """A name as the session service takes it, or none: a token may say anything."""
-    return name if name.isprintable() and len(name.encode()) <= _LABEL_BYTES else ""
+    return name if name.isprintable() and len(name.encode()) <= NAME_BYTES else ""
 
 
 def _parse(text: str) -> tuple[str, str]:
@@ -409,12 +384,9 @@ class ElograntsRenderer:
     def resync(self, messages: Sequence[Message]) -> Sequence[Frame]:
         """See `dialect.Renderer`: what the answer under way, or one that began since, still lacks."""
         before, self._answer = self._answer, None
-        answers = [message for message in messages if message.role is Role.ASSISTANT]
         if before is None:
-            return self.snapshot([message for message in answers if _runs(message)])
-        now = next((message for message in answers if message.id == before.message_id), None)
-        if now is None and not before.message_id and answers:
-            now = answers[-1]
+            return self.snapshot([message for message in messages if message.is_running])
+        now = as_it_stands(before.message_id, messages)
         if now is None:
             return (_error(_LOST, self._chat_id),)
         self._answer = _Answer(now.id, now.content)
@@ -426,7 +398,7 @@ class ElograntsRenderer:
         return (_delta(text, self._chat_id),) if self._stream and text else ()
 
     def _end_of(self, message: Message) -> Sequence[Frame]:
-        if message.answer is None or message.answer.state is AnswerState.RUNNING:
+        if message.answer is None or message.is_running:
             return ()
         if message.answer.state is AnswerState.FAILED:
             return self._end(message.answer.failure or Failure(ErrorCode.INTERNAL, _FAILED))

@@ -43,15 +43,15 @@ from chat.events import (
     ResponseStarted,
 )
 from chat.messages import AnswerSettings, AnswerState, Chat, Message, Role
-from fastapi import APIRouter, Depends, Request
-from fastapi.security import HTTPBearer
+from chat.names import NAME_BYTES
+from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel
 
-from gateway.auth import bearer
+from gateway.answers import as_it_stands
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Say, Services, Visit
 from gateway.frame import Frame
 from gateway.html.renderer import HtmlRenderer
-from gateway.http import detail, guarded_route, websocket_origin
+from gateway.http import detail, guarded_router, websocket_origin
 from gateway.ports import Sessions
 
 NAME = "faye"
@@ -61,7 +61,6 @@ _PAGE_MESSAGES = 50
 """Read at once: a page of the longest messages must still fit into one answer of the session service."""
 _TOUCH_S = 3_600.0
 """A session stays open for a day after it was last used; what is said over an open WebSocket is such a use."""
-_TOKEN_BYTES = 200
 _NOT_IN_A_PATH = frozenset("/\\?#%")
 """With these the document's `wss://.../ws/faye/{unique_token}` names another session, or none, whenever the token is
 written into it as it stands, or some proxy decodes it once more."""
@@ -70,8 +69,8 @@ _FAILED = "The answer could not be made. Please try again."
 
 
 def _checked(token: str) -> str:
-    if not 1 <= len(token.encode("utf-8", "surrogatepass")) <= _TOKEN_BYTES:
-        raise ValueError(f"unique_token must be 1 to {_TOKEN_BYTES} bytes long")
+    if not 1 <= len(token.encode("utf-8", "surrogatepass")) <= NAME_BYTES:
+        raise ValueError(f"unique_token must be 1 to {NAME_BYTES} bytes long")
     if not token.isprintable() or token != token.strip() or _NOT_IN_A_PATH & set(token) or token in (".", ".."):
         raise ValueError(
             "unique_token is part of a URL: it must be printable, without / \\ ? # %, without spaces around it, "
@@ -118,16 +117,7 @@ def dialect(services: Services) -> Dialect:
 def _router(services: Services) -> APIRouter:
     sessions = services.sessions
 
-    def guard(request: Request) -> object:
-        return services.doorkeeper.service(bearer(request.headers.get("authorization")))
-
-    router = APIRouter(
-        prefix="/faye/chat",
-        tags=["Faye"],
-        route_class=guarded_route(guard),
-        # For the OpenAPI document alone: the guard has looked at the header already.
-        dependencies=[Depends(HTTPBearer(auto_error=False, description="The API key."))],
-    )
+    router = guarded_router("/faye/chat", "Faye", services.doorkeeper.service, "The API key.")
 
     @router.post("/start_session")
     async def start_session(body: SessionRequest, request: Request) -> StartedSession:
@@ -187,13 +177,9 @@ def _history(messages: Sequence[Message]) -> list[HistoryMessage]:
     for message in messages:
         if message.role is Role.USER:
             history.append(HistoryMessage(role="user", content=message.content))
-        elif message.role is Role.ASSISTANT and message.content and not _runs(message):
+        elif message.role is Role.ASSISTANT and message.content and not message.is_running:
             history.append(HistoryMessage(role="assistant", content=_html(message.content)))
     return history
-
-
-def _runs(message: Message) -> bool:
-    return message.answer is not None and message.answer.state is AnswerState.RUNNING
 
 
 def _html(text: str) -> str:
@@ -248,7 +234,7 @@ class FayeSocket:
         """Only streaming frames are of a run."""
         return _streaming("".join(str(frame.content["content"]) for frame in frames))
 
-    def failure(self, failure: Failure) -> Frame:
+    def failure(self, failure: Failure, visit: Visit | None) -> Frame:
         """The error frame."""
         return _error(failure.message)
 
@@ -326,12 +312,9 @@ class FayeRenderer:
     def resync(self, messages: Sequence[Message]) -> Sequence[Frame]:
         """See `dialect.Renderer`: what the answer under way, or one that began since, still lacks."""
         before, self._answer = self._answer, None
-        answers = [message for message in messages if message.role is Role.ASSISTANT]
         if before is None:
-            return self.snapshot([message for message in answers if _runs(message)])
-        now = next((message for message in answers if message.id == before.message_id), None)
-        if now is None and not before.message_id and answers:
-            now = answers[-1]
+            return self.snapshot([message for message in messages if message.is_running])
+        now = as_it_stands(before.message_id, messages)
         if now is None:
             return (_error(_LOST),)
         self._answer = _Answer(now.id)
@@ -344,7 +327,7 @@ class FayeRenderer:
         return [*frames, *self._end_of(now)]
 
     def _end_of(self, message: Message) -> Sequence[Frame]:
-        if message.answer is None or message.answer.state is AnswerState.RUNNING:
+        if message.answer is None or message.is_running:
             return ()
         if message.answer.state is AnswerState.FAILED:
             return self._end(message.answer.failure.message if message.answer.failure else _FAILED)

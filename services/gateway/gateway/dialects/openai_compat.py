@@ -23,15 +23,13 @@ from typing import Annotated, Any, Literal
 import orjson
 from chat.errors import ErrorCode, SwitchboardError
 from chat.messages import Answer, FinishReason, Role, Usage
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
-from gateway.auth import bearer
 from gateway.dialect import Dialect, Services
-from gateway.http import event_stream, guarded_route, headers_of, status_of, while_connected
+from gateway.http import caller_of, event_stream, guarded_router, headers_of, status_of, while_connected
 from gateway.ports import Finished, GenerateRequest, Model, Piece, Prompt, Started, Text
 
 NAME = "openai_compat"
@@ -100,22 +98,14 @@ class CompletionRequest(BaseModel):
 def dialect(services: Services) -> Dialect:
     """The routes under /v1."""
 
-    def guard(request: Request) -> object:
-        return services.doorkeeper.anyone(bearer(request.headers.get("authorization")))
-
-    router = APIRouter(
-        prefix="/v1",
-        tags=["OpenAI-compatible"],
-        route_class=guarded_route(guard),
-        dependencies=[Depends(HTTPBearer(auto_error=False, description="The API key or a user token."))],
-    )
+    router = guarded_router("/v1", "OpenAI-compatible", services.doorkeeper.anyone, "The API key or a user token.")
 
     @router.post("/chat/completions", response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Answers the conversation, at once or as a stream of events."""
         wanted = read_request(body)
         writer = Writer(f"chatcmpl-{services.new_id().replace('-', '')}", int(services.now_s()), body)
-        pieces = services.models.generate(wanted, user_id=request.state.caller.user_id)
+        pieces = services.models.generate(wanted, user_id=caller_of(request).user_id)
         if body.stream:
             return await event_stream(request, writer.events(pieces))
         return JSONResponse(await while_connected(request, writer.whole(pieces)))

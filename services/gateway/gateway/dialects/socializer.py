@@ -46,22 +46,20 @@ from chat.events import (
     ResponseStarted,
 )
 from chat.messages import AnswerSettings, AnswerState, Chat, Message, Role
-from fastapi import APIRouter, Depends, Request, Response
+from chat.names import NAME_BYTES
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
-from gateway.auth import Caller, Doorkeeper, bearer
+from gateway.auth import Doorkeeper, bearer
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Say, Services, Shape, Visit
 from gateway.frame import Frame
-from gateway.http import guarded_route, headers_of, status_of
+from gateway.http import caller_of, guarded_router, headers_of, status_of
 from gateway.ports import Sessions
 
 NAME = "socializer"
 _COOKIE = "access_token"
-_NAME_BYTES = 200
-"""As long as the session service lets a session's name be."""
 _LIFETIME_S = 365 * 86_400
 """The longest that the session service keeps what nobody uses."""
 _SHOWN_MESSAGES = 100
@@ -93,7 +91,7 @@ def session_name(user_id: str, client_id: str) -> str:
         raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, "client_id must be printable.", field="client_id")
     # A variable of a path has no slash in it: the last one parts the two, whatever the user's id holds.
     name = f"{user_id}/{client_id}"
-    if len(name.encode()) <= _NAME_BYTES:
+    if len(name.encode()) <= NAME_BYTES:
         return name
     # Without a slash, and so no other conversation's name.
     return f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
@@ -102,21 +100,12 @@ def session_name(user_id: str, client_id: str) -> str:
 def _router(services: Services) -> APIRouter:
     sessions = services.sessions
 
-    def guard(request: Request) -> object:
-        return services.doorkeeper.user(bearer(request.headers.get("authorization")))
-
-    router = APIRouter(
-        prefix="/ai/chat",
-        tags=["Socializer"],
-        route_class=guarded_route(guard),
-        # For the OpenAPI document alone: the guard has looked at the header already.
-        dependencies=[Depends(HTTPBearer(auto_error=False, description="The user's token."))],
-    )
+    router = guarded_router("/ai/chat", "Socializer", services.doorkeeper.user, "The user's token.")
 
     @router.post("/{client_id}/stop")
     async def stop(client_id: str, request: Request) -> Done:
         """Stops the answer under way; what was said so far is kept. 404: this client has never been here."""
-        caller: Caller = request.state.caller
+        caller = caller_of(request)
         try:
             session = await sessions.get_session(NAME, session_name(caller.user_id, client_id))
             stopped = await sessions.cancel_turn(session.chat_id, cancelled_by=caller.user_id)
@@ -192,7 +181,7 @@ class SocializerSocket:
         """Never called: every frame stands for itself."""
         raise AssertionError("no frame of this dialect is of a run")
 
-    def failure(self, failure: Failure) -> Frame:
+    def failure(self, failure: Failure, visit: Visit | None) -> Frame:
         """The error frame."""
         return _frame("error", failure.message, self._now_us())
 
@@ -277,7 +266,7 @@ class SocializerRenderer:
         """See `dialect.Renderer`: the answers that may not have been heard; the module's docstring says which."""
         for message in messages:
             self._note(message)
-            if _runs(message):
+            if message.is_running:
                 self._answer = _Answer(message.id, message.content, message.created_at_us)
         return [self._whole(message) for message in _unheard(messages)]
 
@@ -289,7 +278,7 @@ class SocializerRenderer:
         if before is not None and before.message_id:
             if before.message_id not in ids:
                 frames.append(_frame("error", _LOST, self._ended_us(before.began_us, 0.0)))
-            elif not _runs(now := messages[ids.index(before.message_id)]):
+            elif not (now := messages[ids.index(before.message_id)]).is_running:
                 frames.append(self._whole(now))
         if self._newest_id in ids:
             later = [message for message in messages[ids.index(self._newest_id) + 1 :] if _ended(message)]
@@ -349,12 +338,8 @@ def _may_end_after(message: Message, time_us: int) -> bool:
     return message.created_at_us + _micros(message.answer.duration_s) + _CLOCKS_APART_US > time_us
 
 
-def _runs(message: Message) -> bool:
-    return message.answer is not None and message.answer.state is AnswerState.RUNNING
-
-
 def _ended(message: Message) -> bool:
-    return message.role is Role.ASSISTANT and not _runs(message)
+    return message.role is Role.ASSISTANT and not message.is_running
 
 
 def _micros(seconds: float) -> int:

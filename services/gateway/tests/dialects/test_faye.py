@@ -200,7 +200,8 @@ def test_merged_frames_are_one_streaming_frame() -> None:
 
 
 def test_an_error_has_its_form() -> None:
-    assert dict(endpoint(FakeSessions()).failure(Failure(ErrorCode.QUEUE_FULL, "Wait.")).content) == error("Wait.")
+    frame = endpoint(FakeSessions()).failure(Failure(ErrorCode.QUEUE_FULL, "Wait."), None)
+    assert dict(frame.content) == error("Wait.")
 
 
 async def test_a_text_is_a_message_as_it_stands() -> None:
