@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any
 
@@ -98,8 +99,15 @@ class Worker:
         return await method(request, metadata=self._metadata, timeout=10, wait_for_ready=True)
 
     async def chat_of(self, dialect: str, name: str) -> str:
+        """The chat behind a session; waits for it."""
         request = session_pb2.GetSessionRequest(dialect=dialect, name=name)
-        return str((await self.call(self.session.GetSession, request)).session.chat_id)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    return str((await self.call(self.session.GetSession, request)).session.chat_id)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.NOT_FOUND:
+                        raise
 
     async def history(self, chat_id: str) -> list[str]:
         request = session_pb2.ListMessagesRequest(chat_id=chat_id)

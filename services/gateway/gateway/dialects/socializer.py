@@ -14,8 +14,9 @@ What the document leaves open:
 - Of several credentials the first counts, in the order above, good or bad. A browser sends cookies from any page, so a
   cookie counts only without an `Origin`, or with one that CORS_ORIGINS names (`*` names none).
 - `username` is the token's name claim, else the user id.
-- A user and a `client_id` are one conversation. It is never ended; it goes when nobody came to it for a year. A
-  `client_id` is printable; one that is too long for the session service is known there by its hash.
+- A user and a `client_id` are one conversation. It is stored with its first message, and is never ended; it goes when
+  nobody came to it for a year. Of two connections that were there before its first message, one shows it only once it
+  speaks itself. A `client_id` is printable; one that is too long for the session service is known there by its hash.
 - There is exactly one frame an answer: `ai_response` when it completed or was stopped (with what was said so far, which
   may be empty), `error` when it failed.
 - There is no history, so who connects is told, behind the welcome, the answers that it may not have heard: nobody keeps
@@ -31,6 +32,7 @@ What the document leaves open:
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -130,6 +132,13 @@ def _shape(now_s: Callable[[], float]) -> Shape:
     return shape
 
 
+@dataclass(slots=True)
+class SocializerVisit(Visit):
+    """A user's stay. `name`: what the session service knows the conversation by, once something was said in it."""
+
+    name: str = ""
+
+
 class SocializerSocket:
     """`/ws/ai/ai-chat/{client_id}`."""
 
@@ -144,16 +153,23 @@ class SocializerSocket:
         self._now_s = now_s
 
     async def admit(self, handshake: Handshake) -> Visit:
-        """Lets a user in to the conversation with this client, which begins now if it has not."""
+        """Lets a user in to the conversation with this client."""
         caller = self._doorkeeper.user(self._credential(handshake))
         name = session_name(caller.user_id, handshake.path["client_id"])
-        chat = Chat(id="", dialect=NAME, owner_id=caller.user_id, answers=AnswerSettings(persona=NAME))
-        session, _ = await self._sessions.open_session(NAME, name, chat, ttl_s=_LIFETIME_S)
+        try:
+            chat_id = (await self._sessions.get_session(NAME, name)).chat_id
+        except SwitchboardError as error:
+            if error.code is not ErrorCode.NOT_FOUND:
+                raise
+            # It begins with what is said first: pages that make up a client_id each time they load would leave a
+            # conversation behind each time.
+            chat_id = ""
         username = caller.username if caller.username.isprintable() and caller.username else caller.user_id
         welcome = f"Welcome to AI Chat, {username}! How can I assist you today?"
-        return Visit(
+        return SocializerVisit(
             user_id=caller.user_id,
-            chat_id=session.chat_id,
+            chat_id=chat_id,
+            name=name,
             greeting=(_frame("system", welcome, self._now_us()),),
             shown_messages=_SHOWN_MESSAGES,
         )
@@ -171,6 +187,10 @@ class SocializerSocket:
             raise SwitchboardError(
                 ErrorCode.INVALID_ARGUMENT, "The message needs a content: a string that is not blank.", field="content"
             )
+        if isinstance(visit, SocializerVisit) and not visit.chat_id:
+            chat = Chat(id="", dialect=NAME, owner_id=visit.user_id, answers=AnswerSettings(persona=NAME))
+            session, _ = await self._sessions.open_session(NAME, visit.name, chat, ttl_s=_LIFETIME_S)
+            visit.chat_id = session.chat_id
         return Say(visit.chat_id, content)
 
     def renderer(self, variant: Hashable, chat_id: str) -> Renderer:

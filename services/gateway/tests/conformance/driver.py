@@ -202,13 +202,15 @@ class SocializerDriver:
     client_id = "client-k3j9x2m4q"
 
     async def enter(self, stack: Stack) -> Place:
+        # The dialect stores a conversation with its first message.
         user = f"user {uuid.uuid4()}"
+        request = session_pb2.OpenSessionRequest(
+            dialect=self.name, name=f"{user}/{self.client_id}", chat=chat_pb2.Chat(owner_id=user)
+        )
+        async with Worker(stack.session_target, stack.secrets.internal_token) as worker:
+            await worker.call(worker.session.OpenSession, request)
         headers = {"authorization": f"Bearer {stack.secrets.user_token(user)}"}
-        place = Place(user, f"/ws/ai/ai-chat/{self.client_id}", headers)
-        socket = await Socket.open(stack.gateway_urls[0].replace("http", "ws") + place.path, headers=headers)
-        assert self.hear(await socket.receive()).kind == "greeting"
-        await socket.close()
-        return place
+        return Place(user, f"/ws/ai/ai-chat/{self.client_id}", headers)
 
     async def chat_id(self, worker: Worker, place: Place) -> str:
         return await worker.chat_of(self.name, f"{place.name}/{self.client_id}")

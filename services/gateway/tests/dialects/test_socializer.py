@@ -398,9 +398,26 @@ async def test_users_and_clients_have_conversations_of_their_own(system: System)
     for socket in sockets[1:]:
         await socket.send("junk")
         assert (await hear(socket))[0] == "error"
-    assert (await bob.stop()).body["message"] == "There was no answer to stop"
+    stopped = await bob.stop()
+    assert (stopped.status, stopped.body["message"]) == (404, "There is no conversation of this client_id.")
     for socket in sockets:
         await socket.close()
+
+
+async def test_who_only_looks_in_leaves_nothing_behind(system: System) -> None:
+    guest = Guest(system)
+    for replica in (0, 1):
+        socket = await guest.enter(replica=replica)
+        await socket.send("junk")
+        assert (await hear(socket))[0] == "error"
+        await socket.close()
+    assert (await guest.stop()).status == 404
+    socket = await guest.enter()
+    await say(socket, "question")
+    await guest.answer("answer")
+    assert await hear(socket) == ("ai_response", "answer")
+    assert (await guest.stop()).body["message"] == "There was no answer to stop"
+    await socket.close()
 
 
 async def test_an_answer_is_stopped_over_http_in_the_dialects_form(system: System) -> None:
