@@ -138,6 +138,7 @@ def attempt_to_proto(attempt: Attempt) -> chat_pb2.Attempt:
         duration=duration(attempt.duration_s),
         usage=None if attempt.usage is None else usage_to_proto(attempt.usage),
         billed=attempt.billed,
+        own_key=attempt.own_key,
     )
 
 
@@ -150,6 +151,7 @@ def attempt_from_proto(proto: chat_pb2.Attempt) -> Attempt:
         time_to_first_token_s=seconds(proto.time_to_first_token) if proto.HasField("time_to_first_token") else None,
         usage=usage_from_proto(proto.usage) if proto.HasField("usage") else None,
         billed=proto.billed,
+        own_key=proto.own_key,
     )
 
 
@@ -164,6 +166,7 @@ def answer_to_proto(answer: Answer) -> chat_pb2.Answer:
         duration=duration(answer.duration_s),
         attempts=[attempt_to_proto(attempt) for attempt in answer.attempts],
         sources=[chat_pb2.Source(id=s.id, title=s.title, score=s.score) for s in answer.sources],
+        without_knowledge=answer.without_knowledge,
     )
 
 
@@ -180,6 +183,7 @@ def answer_from_proto(proto: chat_pb2.Answer) -> Answer:
         duration_s=seconds(proto.duration),
         attempts=tuple(attempt_from_proto(attempt) for attempt in proto.attempts),
         sources=tuple(Source(source.id, source.title, source.score) for source in proto.sources),
+        without_knowledge=proto.without_knowledge,
     )
 
 
@@ -262,6 +266,7 @@ def chat_to_proto(chat: Chat) -> chat_pb2.Chat:
         created_at=timestamp(chat.created_at_us),
         last_activity_at=timestamp(chat.last_activity_at_us),
         message_count=chat.message_count,
+        usage=usage_to_proto(chat.usage),
         archived_at=None if chat.archived_at_us is None else timestamp(chat.archived_at_us),
     )
 
@@ -278,6 +283,7 @@ def chat_from_proto(proto: chat_pb2.Chat) -> Chat:
         created_at_us=time_us(proto.created_at),
         last_activity_at_us=time_us(proto.last_activity_at),
         message_count=proto.message_count,
+        usage=usage_from_proto(proto.usage),
         archived_at_us=time_us(proto.archived_at) if proto.HasField("archived_at") else None,
     )
 

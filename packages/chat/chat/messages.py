@@ -70,6 +70,7 @@ class Attempt:
     time_to_first_token_s: float | None = None
     usage: Usage | None = None
     billed: bool = False
+    own_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ class Answer:
     duration_s: float = 0.0
     attempts: tuple[Attempt, ...] = ()
     sources: tuple[Source, ...] = ()
+    without_knowledge: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +167,4 @@ class Chat:
     last_activity_at_us: int = 0
     message_count: int = 0
     archived_at_us: int | None = None
+    usage: Usage = Usage(0, 0)

@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from gateway.auth import Doorkeeper
 from gateway.frame import Frame
 from gateway.ports import Models, Sessions, Turns
+from gateway.records import Limits, Replicas, Users
 
 
 class Renderer(Protocol):
@@ -158,6 +159,9 @@ class Services:
     sessions: Sessions
     models: Models
     turns: Turns
+    users: Users
+    limits: Limits
+    replicas: Replicas
     doorkeeper: Doorkeeper
     public_url: str
     """Empty: taken from the request."""

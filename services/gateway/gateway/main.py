@@ -25,6 +25,7 @@ from runtime.rpc_channel import open_channel
 
 from gateway.auth import Doorkeeper
 from gateway.clients.llm import WINDOW_BYTES, ModelClient
+from gateway.clients.records import LimitClient, ReplicaClient, UserClient
 from gateway.clients.session import SessionClient
 from gateway.dialect import Services
 from gateway.http import http_application
@@ -111,6 +112,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             sessions=sessions,
             models=models,
             turns=turns,
+            users=UserClient(session_channel, settings.internal_token),
+            limits=LimitClient(session_channel, settings.internal_token),
+            replicas=ReplicaClient(session_channel, settings.internal_token),
             doorkeeper=Doorkeeper(settings.credentials),
             public_url=settings.public_url,
             new_id=lambda: str(uuid.uuid4()),

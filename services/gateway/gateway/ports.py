@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
-from chat.events import Event
-from chat.messages import Answer, Chat, Message, Role
+from chat.events import Event, Presence, Typing
+from chat.messages import Answer, AnswerSettings, Chat, JsonObject, Message, Participant, ParticipantRole, Role
 from chat.position import Position
 
 
@@ -31,7 +31,35 @@ class Utterance:
     chat_id: str
     content: str
     sender_id: str
+    """Who says it; who must be allowed to, unless it is empty."""
     key: str = ""
+    role: Role = Role.USER
+    reply_to_id: str = ""
+    metadata: JsonObject | None = None
+    without_answer: bool = False
+    """Nobody answers it: there is no turn."""
+    ephemeral: bool = False
+    """Neither it nor its answer is kept; both have sequence 0."""
+    answer_again: str = ""
+    """Ask for another answer to this message of the history, in place of saying anything."""
+    answers: AnswerSettings | None = None
+    """Over the chat's own settings, for this answer."""
+    key_id: str = ""
+    """Names the API key that the client showed, without telling it: its limits count, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How the nearest of the caller's limits stands."""
+
+    name: str
+    quota: int
+    """Messages allowed in a window, without earlier ones."""
+    window_s: float
+    remaining: int
+    """Messages that may be sent at once now."""
+    reset_s: float
+    """Until the whole quota is there again."""
 
 
 class TurnState(IntEnum):
@@ -56,6 +84,8 @@ class Begun:
     position: Position
     state: TurnState
     repeated: bool
+    limit: RateLimit | None = None
+    """None: limits are off, or the send was a repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +157,11 @@ class ChangeStream(Protocol):
 
 
 class Sessions(Protocol):
-    """Chats, their logs and their turns: the session service."""
+    """Chats, their logs and their turns: the session service.
+
+    `user_id` is who acts: with it, PERMISSION_DENIED is raised unless that user is the chat's owner or a participant
+    whose role allows what is asked (see ParticipantRole in chat.proto). Empty: the dialect itself has made sure.
+    """
 
     async def open_session(
         self, dialect: str, name: str, chat: Chat, *, ttl_s: int = 86_400
@@ -149,27 +183,64 @@ class Sessions(Protocol):
         another's."""
         ...
 
-    async def get_chat(self, chat_id: str, dialect: str) -> Chat:
-        """A chat that this dialect made. Raises: NOT_FOUND."""
+    async def get_chat(self, chat_id: str, dialect: str, *, user_id: str = "") -> Chat:
+        """A chat that this dialect made. Raises: NOT_FOUND, PERMISSION_DENIED."""
+        ...
+
+    async def update_chat(self, chat: Chat, *, user_id: str = "") -> Chat:
+        """Replaces title, description, answers, attributes and archived_at; its readers see ChatUpdated.
+
+        Raises: NOT_FOUND, PERMISSION_DENIED.
+        """
+        ...
+
+    async def delete_chat(self, chat_id: str, *, reason: str, user_id: str = "") -> None:
+        """Deletes a chat and its history; its readers see ChatDeleted. Raises: PERMISSION_DENIED."""
         ...
 
     async def list_chats(self, user_id: str, dialect: str, *, limit: int, offset: int = 0) -> tuple[Chat, ...]:
         """The chats that a user takes part in, the last active first; `limit` 1 to 1,000."""
         ...
 
+    async def list_participants(self, chat_id: str, *, user_id: str = "") -> tuple[Participant, ...]:
+        """Who takes part, by the time they joined. Raises: NOT_FOUND, PERMISSION_DENIED."""
+        ...
+
+    async def put_participant(
+        self, chat_id: str, participant_id: str, username: str, role: ParticipantRole, *, user_id: str = ""
+    ) -> Participant:
+        """Adds a participant or changes one's role. Raises: NOT_FOUND, PERMISSION_DENIED."""
+        ...
+
+    async def remove_participant(self, chat_id: str, participant_id: str, *, user_id: str = "") -> None:
+        """Removes a participant; nothing happens when there is no such one. Raises: NOT_FOUND, PERMISSION_DENIED."""
+        ...
+
     async def list_messages(
-        self, chat_id: str, *, limit: int, offset: int = 0, from_end: bool = True
+        self, chat_id: str, *, limit: int, offset: int = 0, from_end: bool = True, user_id: str = ""
     ) -> tuple[Message, ...]:
         """The `limit` (1 to 1,000) messages before the last `offset` ones, or, not `from_end`, behind the first ones;
-        oldest first. Raises: NOT_FOUND."""
+        oldest first. Raises: NOT_FOUND, PERMISSION_DENIED."""
+        ...
+
+    async def edit_message(self, chat_id: str, message_id: str, content: str, *, user_id: str = "") -> Message:
+        """Replaces a message's content; its readers see MessageEdited. Raises: NOT_FOUND, PERMISSION_DENIED."""
         ...
 
     async def begin_turn(self, utterance: Utterance) -> Begun:
-        """Appends a message and makes its turn due. Raises: NOT_FOUND, QUEUE_FULL (nothing was stored)."""
+        """Appends a message and makes its turn due. Raises: NOT_FOUND, PERMISSION_DENIED, RATE_LIMITED, QUEUE_FULL
+        (nothing was stored)."""
         ...
 
     async def cancel_turn(self, chat_id: str, *, turn_id: str = "", cancelled_by: str = "") -> tuple[str, ...]:
-        """Stops the turn, or the one that runs or is due; the ids of those that it ended. Raises: NOT_FOUND."""
+        """Stops the turn, or the one that runs or is due; the ids of those that it ended. `cancelled_by` acts.
+
+        Raises: NOT_FOUND, PERMISSION_DENIED.
+        """
+        ...
+
+    async def notify(self, chat_id: str, event: Typing | Presence, *, user_id: str = "") -> None:
+        """Tells who reads the chat now. Raises: NOT_FOUND, PERMISSION_DENIED."""
         ...
 
     async def read_log(self, chat_id: str, after: Position | None, *, snapshot_messages: int) -> LogPage:

@@ -215,18 +215,26 @@ class _ParticipantRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Parti
     DESCRIPTOR: _descriptor.EnumDescriptor
     PARTICIPANT_ROLE_UNSPECIFIED: _ParticipantRole.ValueType  # 0
     PARTICIPANT_ROLE_OWNER: _ParticipantRole.ValueType  # 1
+    """Everything; nobody can remove an owner or change that role, and none can be added."""
     PARTICIPANT_ROLE_ADMIN: _ParticipantRole.ValueType  # 2
+    """Everything but deleting the chat and making or removing admins."""
     PARTICIPANT_ROLE_MEMBER: _ParticipantRole.ValueType  # 3
+    """Reads, posts as a person, edits what is its own, stops answers, asks for an answer again, leaves."""
     PARTICIPANT_ROLE_READ_ONLY: _ParticipantRole.ValueType  # 4
+    """Reads, and leaves."""
 
 class ParticipantRole(_ParticipantRole, metaclass=_ParticipantRoleEnumTypeWrapper):
     """What a participant may do in a chat."""
 
 PARTICIPANT_ROLE_UNSPECIFIED: ParticipantRole.ValueType  # 0
 PARTICIPANT_ROLE_OWNER: ParticipantRole.ValueType  # 1
+"""Everything; nobody can remove an owner or change that role, and none can be added."""
 PARTICIPANT_ROLE_ADMIN: ParticipantRole.ValueType  # 2
+"""Everything but deleting the chat and making or removing admins."""
 PARTICIPANT_ROLE_MEMBER: ParticipantRole.ValueType  # 3
+"""Reads, posts as a person, edits what is its own, stops answers, asks for an answer again, leaves."""
 PARTICIPANT_ROLE_READ_ONLY: ParticipantRole.ValueType  # 4
+"""Reads, and leaves."""
 Global___ParticipantRole: _TypeAlias = ParticipantRole  # noqa: Y015
 
 @_typing.final
@@ -333,12 +341,15 @@ class Attempt(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     BILLED_FIELD_NUMBER: _builtins.int
+    OWN_KEY_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name in the configuration, such as "anthropic"."""
     model: _builtins.str
     """The model asked for, in the provider's words."""
     billed: _builtins.bool
     """Whether the provider is expected to charge for it."""
+    own_key: _builtins.bool
+    """Whether it was made with the user's own key."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """Absent: the attempt succeeded."""
@@ -363,10 +374,11 @@ class Attempt(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         usage: Global___Usage | None = ...,
         billed: _builtins.bool = ...,
+        own_key: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "failure", b"failure", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed", b"billed", "duration", b"duration", "failure", b"failure", "model", b"model", "provider", b"provider", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed", b"billed", "duration", b"duration", "failure", b"failure", "model", b"model", "own_key", b"own_key", "provider", b"provider", "time_to_first_token", b"time_to_first_token", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,12 +429,15 @@ class Answer(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    WITHOUT_KNOWLEDGE_FIELD_NUMBER: _builtins.int
     state: Global___AnswerState.ValueType
     finish_reason: Global___FinishReason.ValueType
     provider: _builtins.str
     """The target that finished it (or was at work when it ended): the provider's name in the configuration."""
     model: _builtins.str
     """The model that finished it, as the provider reported it."""
+    without_knowledge: _builtins.bool
+    """The knowledge store was to be asked and did not answer in time: the answer was made without it."""
     @_builtins.property
     def usage(self) -> Global___Usage: ...
     @_builtins.property
@@ -451,10 +466,11 @@ class Answer(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         sources: _abc.Iterable[Global___Source] | None = ...,
+        without_knowledge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "failure", b"failure", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "duration", b"duration", "failure", b"failure", "finish_reason", b"finish_reason", "model", b"model", "provider", b"provider", "sources", b"sources", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "duration", b"duration", "failure", b"failure", "finish_reason", b"finish_reason", "model", b"model", "provider", b"provider", "sources", b"sources", "state", b"state", "usage", b"usage", "without_knowledge", b"without_knowledge"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,6 +634,7 @@ class Chat(_message.Message):
     LAST_ACTIVITY_AT_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     ARCHIVED_AT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     dialect: _builtins.str
     """The dialect that made it and alone may enter it, such as "faye"."""
@@ -645,6 +662,10 @@ class Chat(_message.Message):
     def archived_at(self) -> _timestamp_pb2.Timestamp:
         """Absent: not archived. An archived chat is not listed, and can't be posted to."""
 
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """Tokens of all its answers so far, ephemeral ones included."""
+
     def __init__(
         self,
         *,
@@ -659,10 +680,11 @@ class Chat(_message.Message):
         last_activity_at: _timestamp_pb2.Timestamp | None = ...,
         message_count: _builtins.int = ...,
         archived_at: _timestamp_pb2.Timestamp | None = ...,
+        usage: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "archived_at", b"archived_at", "attributes", b"attributes", "created_at", b"created_at", "last_activity_at", b"last_activity_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "archived_at", b"archived_at", "attributes", b"attributes", "created_at", b"created_at", "last_activity_at", b"last_activity_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "archived_at", b"archived_at", "attributes", b"attributes", "created_at", b"created_at", "description", b"description", "dialect", b"dialect", "id", b"id", "last_activity_at", b"last_activity_at", "message_count", b"message_count", "owner_id", b"owner_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "archived_at", b"archived_at", "attributes", b"attributes", "created_at", b"created_at", "description", b"description", "dialect", b"dialect", "id", b"id", "last_activity_at", b"last_activity_at", "message_count", b"message_count", "owner_id", b"owner_id", "title", b"title", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,12 @@ isort:skip_file
 The session service: the owner of Redis, and the only way to a chat's log.
 
 Every call carries the service token in the metadata "authorization: Bearer <token>", and may carry the acting user
-in "x-switchboard-user". Errors are gRPC statuses with google.rpc.ErrorInfo (domain "switchboard", reason: a name of
+in "x-switchboard-user" (percent-encoded UTF-8) and the client's API key, by an id that does not tell it, in
+"x-switchboard-key". With an acting user, a call on a chat is refused with PERMISSION_DENIED unless that user is its
+owner or a participant whose role allows it (see ParticipantRole); without one, the calling service answers for it.
+The streams and the calls of workers (ClaimTurn, GetTurn, CheckStore) look at no acting user.
+
+Errors are gRPC statuses with google.rpc.ErrorInfo (domain "switchboard", reason: a name of
 switchboard.chat.v1.ErrorCode without its prefix) and, where waiting helps, google.rpc.RetryInfo. Any call may end in
   UNAUTHENTICATED      the service token is missing or wrong;
   INVALID_ARGUMENT     a field breaks its documented range; BadRequest names it;
@@ -22,6 +27,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from switchboard.chat.v1 import chat_pb2 as _chat_pb2
 from switchboard.chat.v1 import event_pb2 as _event_pb2
+from switchboard.session.v1 import limit_pb2 as _limit_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -518,6 +524,7 @@ class BeginTurnRequest(_message.Message):
     ANSWERS_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     EPHEMERAL_FIELD_NUMBER: _builtins.int
+    ANSWER_AGAIN_FIELD_NUMBER: _builtins.int
     chat_id: _builtins.str
     idempotency_key: _builtins.str
     """Sent again with the same key, the message is not appended again. At most 255 bytes; empty: not idempotent."""
@@ -526,6 +533,11 @@ class BeginTurnRequest(_message.Message):
     ephemeral: _builtins.bool
     """Leave neither message nor answer in the history; readers see both as they happen, and can go on from a position for
     as long as the log is kept (an hour). Both have sequence 0. Not together with without_answer.
+    """
+    answer_again: _builtins.str
+    """Answer a message of the history once more: the id of that message (of ROLE_USER), in place of `message`. Nothing is
+    appended but the new answer, a message of its own; of several answers to a message only the last is context for later
+    ones. Not together with message, without_answer or ephemeral. NOT_FOUND: no such message of a person.
     """
     @_builtins.property
     def message(self) -> _chat_pb2.Message:
@@ -549,10 +561,11 @@ class BeginTurnRequest(_message.Message):
         answers: _chat_pb2.AnswerSettings | None = ...,
         deadline: _duration_pb2.Duration | None = ...,
         ephemeral: _builtins.bool = ...,
+        answer_again: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "deadline", b"deadline", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "chat_id", b"chat_id", "deadline", b"deadline", "ephemeral", b"ephemeral", "idempotency_key", b"idempotency_key", "message", b"message", "without_answer", b"without_answer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_again", b"answer_again", "answers", b"answers", "chat_id", b"chat_id", "deadline", b"deadline", "ephemeral", b"ephemeral", "idempotency_key", b"idempotency_key", "message", b"message", "without_answer", b"without_answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,6 +581,7 @@ class BeginTurnResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REPEATED_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """Empty when there is no answer to come."""
     answer_id: _builtins.str
@@ -586,6 +600,10 @@ class BeginTurnResponse(_message.Message):
     def position(self) -> _chat_pb2.Position:
         """Where the message stands in the log."""
 
+    @_builtins.property
+    def limit(self) -> _limit_pb2.RateLimit:
+        """How the caller's nearest limit stands; absent: limits are off, or the call was a repeat."""
+
     def __init__(
         self,
         *,
@@ -595,10 +613,11 @@ class BeginTurnResponse(_message.Message):
         position: _chat_pb2.Position | None = ...,
         state: Global___TurnState.ValueType = ...,
         repeated: _builtins.bool = ...,
+        limit: _limit_pb2.RateLimit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "position", b"position"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "message", b"message", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "message", b"message", "position", b"position", "repeated", b"repeated", "state", b"state", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "limit", b"limit", "message", b"message", "position", b"position", "repeated", b"repeated", "state", b"state", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -225,7 +225,7 @@ class SessionServiceServicer:
 
     def EditMessage(self, request, context):
         """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
-        PERMISSION_DENIED: the message is an answer still under way.
+        PERMISSION_DENIED: the message is an answer still under way, or not the acting user's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,6 +238,8 @@ class SessionServiceServicer:
         NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
         ALREADY_EXISTS: the message's id is taken.
         PERMISSION_DENIED: the chat is archived.
+        RESOURCE_EXHAUSTED (RATE_LIMITED, RetryInfo says when): the acting user, or the client's key, has sent too much or has
+        too many answers under way; nothing was stored. Repeats by idempotency_key are not counted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

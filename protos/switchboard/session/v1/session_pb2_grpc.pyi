@@ -4,7 +4,12 @@ isort:skip_file
 The session service: the owner of Redis, and the only way to a chat's log.
 
 Every call carries the service token in the metadata "authorization: Bearer <token>", and may carry the acting user
-in "x-switchboard-user". Errors are gRPC statuses with google.rpc.ErrorInfo (domain "switchboard", reason: a name of
+in "x-switchboard-user" (percent-encoded UTF-8) and the client's API key, by an id that does not tell it, in
+"x-switchboard-key". With an acting user, a call on a chat is refused with PERMISSION_DENIED unless that user is its
+owner or a participant whose role allows it (see ParticipantRole); without one, the calling service answers for it.
+The streams and the calls of workers (ClaimTurn, GetTurn, CheckStore) look at no acting user.
+
+Errors are gRPC statuses with google.rpc.ErrorInfo (domain "switchboard", reason: a name of
 switchboard.chat.v1.ErrorCode without its prefix) and, where waiting helps, google.rpc.RetryInfo. Any call may end in
   UNAUTHENTICATED      the service token is missing or wrong;
   INVALID_ARGUMENT     a field breaks its documented range; BadRequest names it;
@@ -71,7 +76,7 @@ class SessionServiceStub:
     """
     EditMessage: _grpc.UnaryUnaryMultiCallable[_session_pb2.EditMessageRequest, _session_pb2.EditMessageResponse]
     """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
-    PERMISSION_DENIED: the message is an answer still under way.
+    PERMISSION_DENIED: the message is an answer still under way, or not the acting user's own.
     """
     BeginTurn: _grpc.UnaryUnaryMultiCallable[_session_pb2.BeginTurnRequest, _session_pb2.BeginTurnResponse]
     """Appends a message and, unless told not to, makes the turn that answers it due, in one step: both happen or
@@ -80,6 +85,8 @@ class SessionServiceStub:
     NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
     ALREADY_EXISTS: the message's id is taken.
     PERMISSION_DENIED: the chat is archived.
+    RESOURCE_EXHAUSTED (RATE_LIMITED, RetryInfo says when): the acting user, or the client's key, has sent too much or has
+    too many answers under way; nothing was stored. Repeats by idempotency_key are not counted.
     """
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_session_pb2.CancelTurnRequest, _session_pb2.CancelTurnResponse]
     """Stops a turn wherever it stands: waiting, due, running, or left behind by a dead worker. Appends
@@ -160,7 +167,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     EditMessage: _aio.UnaryUnaryMultiCallable[_session_pb2.EditMessageRequest, _session_pb2.EditMessageResponse]  # type: ignore[assignment]
     """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
-    PERMISSION_DENIED: the message is an answer still under way.
+    PERMISSION_DENIED: the message is an answer still under way, or not the acting user's own.
     """
     BeginTurn: _aio.UnaryUnaryMultiCallable[_session_pb2.BeginTurnRequest, _session_pb2.BeginTurnResponse]  # type: ignore[assignment]
     """Appends a message and, unless told not to, makes the turn that answers it due, in one step: both happen or
@@ -169,6 +176,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
     ALREADY_EXISTS: the message's id is taken.
     PERMISSION_DENIED: the chat is archived.
+    RESOURCE_EXHAUSTED (RATE_LIMITED, RetryInfo says when): the acting user, or the client's key, has sent too much or has
+    too many answers under way; nothing was stored. Repeats by idempotency_key are not counted.
     """
     CancelTurn: _aio.UnaryUnaryMultiCallable[_session_pb2.CancelTurnRequest, _session_pb2.CancelTurnResponse]  # type: ignore[assignment]
     """Stops a turn wherever it stands: waiting, due, running, or left behind by a dead worker. Appends
@@ -306,7 +315,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.EditMessageResponse, _abc.Awaitable[_session_pb2.EditMessageResponse]]:
         """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
-        PERMISSION_DENIED: the message is an answer still under way.
+        PERMISSION_DENIED: the message is an answer still under way, or not the acting user's own.
         """
 
     @_abc_1.abstractmethod
@@ -321,6 +330,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
         ALREADY_EXISTS: the message's id is taken.
         PERMISSION_DENIED: the chat is archived.
+        RESOURCE_EXHAUSTED (RATE_LIMITED, RetryInfo says when): the acting user, or the client's key, has sent too much or has
+        too many answers under way; nothing was stored. Repeats by idempotency_key are not counted.
         """
 
     @_abc_1.abstractmethod

@@ -51,11 +51,14 @@ class Caller:
     def __init__(self, token: str) -> None:
         self.metadata = service_metadata(token)
 
-    def acting(self, user_id: str) -> Metadata:
-        """The metadata of a call on behalf of a user; ids that are not ASCII are percent-encoded."""
-        if not user_id:
-            return self.metadata
-        return (*self.metadata, ("x-switchboard-user", quote(user_id, safe="._:-@")))
+    def acting(self, user_id: str, key_id: str = "") -> Metadata:
+        """The metadata of a call on behalf of a user (ids that are not ASCII are percent-encoded) and of an API key."""
+        metadata = self.metadata
+        if user_id:
+            metadata = (*metadata, ("x-switchboard-user", quote(user_id, safe="._:-@")))
+        if key_id:
+            metadata = (*metadata, ("x-switchboard-key", key_id))
+        return metadata
 
     async def call(
         self,
@@ -63,9 +66,10 @@ class Caller:
         request: _Request,
         *,
         user_id: str = "",
+        key_id: str = "",
         timeout_s: float = CALL_S,
         wait: bool = True,
     ) -> _Response:
         """One call. `wait`: for a service that can't be reached, until the deadline. Raises: SwitchboardError."""
         with translated():
-            return await method(request, timeout=timeout_s, metadata=self.acting(user_id), wait_for_ready=wait)
+            return await method(request, timeout=timeout_s, metadata=self.acting(user_id, key_id), wait_for_ready=wait)
