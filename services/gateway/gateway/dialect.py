@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from chat.errors import Failure, SwitchboardError
-from chat.events import Event
+from chat.events import Event, Presence, Typing
 from chat.messages import Message
 from fastapi import APIRouter, Response
 from fastapi.exceptions import RequestValidationError
@@ -72,7 +72,15 @@ class Reply:
     frames: tuple[Frame, ...]
 
 
-Command: TypeAlias = Say | Stop | Reply
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """The client tells who reads a chat now something that nobody keeps: that its user types, say."""
+
+    chat_id: str
+    event: Typing | Presence
+
+
+Command: TypeAlias = Say | Stop | Reply | Tell
 
 
 class Handshake(Protocol):

@@ -18,7 +18,7 @@ from starlette.routing import compile_path
 from gateway import close_codes
 from gateway.close_codes import Close
 from gateway.connection import Connection
-from gateway.dialect import Dialect, Reply, Say, Socket, Stop, Visit
+from gateway.dialect import Dialect, Reply, Say, Socket, Stop, Tell, Visit
 from gateway.frame import Frame
 from gateway.hub import Hub
 from gateway.limits import check_key, too_large
@@ -287,6 +287,8 @@ class WebSockets:
                     )
                 case Reply():
                     client.deliver(command.frames)
+                case Tell():
+                    await self._sessions.notify(command.chat_id, command.event, user_id=visit.user_id)
                 case _:
                     assert_never(command)
         except SwitchboardError as error:
