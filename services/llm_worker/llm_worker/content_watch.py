@@ -8,7 +8,7 @@ from llm_worker.settings import Timeouts
 class ContentWatch:
     """Ends `limit` when content stays away for too long: one timer a stream, and one store a read.
 
-    httpx's and aiohttp's own read time-outs are reset by a provider's keep-alives; this one is not.
+    httpx's own read time-out is reset by a provider's keep-alives; this timer is not.
     """
 
     def __init__(self, limit: asyncio.Timeout, timeouts: Timeouts) -> None:

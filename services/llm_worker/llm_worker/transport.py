@@ -1,9 +1,9 @@
-"""HTTP to the providers: aiohttp underneath the SDKs' httpx2, with bodies that can be read raw and in the pacer's time.
+"""HTTP to the providers, below the SDKs' httpx2: a pool of our own connections, raw bodies in the pacer's time.
 
 The SDKs keep authentication, URLs and errors; a streamed body goes around their iterators (`body_of`), which cost
 five times as much a delta as the socket itself, and a request past most of httpx2 (`ProviderClient`): measured,
-docs/subsystems/performance.md. aiohttp's own read timer stays off: keep-alives would reset it; who reads watches for
-content. No redirects, no cookies, no .netrc.
+docs/subsystems/performance.md. No time-outs but that of connecting: keep-alives would reset a read's; who reads watches
+for content. No redirects, no cookies, no .netrc.
 """
 
 import asyncio
@@ -12,34 +12,27 @@ from types import MappingProxyType
 from typing import Any, cast
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
-import aiohttp
 import httpx2
 
+from llm_worker.connection_pool import ConnectionPool, Origin, proxy_headers
+from llm_worker.http_connection import BrokenConnectionError, Connection, head
 from llm_worker.pacer import Pacer
 
 _BODY = "switchboard.body"
-_KEEPALIVE_S = 60.0
-"""Providers keep idle connections for a minute and more; a new one costs two round trips."""
 _LINGER_S = 1.0
 """How long a whole answer's connection may take to come to its end; nobody waits for it."""
-_DROPPED_HEADERS = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-"""aiohttp has undone what they speak of."""
 
 
 class PacedBody(httpx2.AsyncByteStream):
     """A response's body. Whoever asked for it must close it."""
 
-    __slots__ = ("_connection", "_content", "_pacer", "_response", "_seat", "_transport")
+    __slots__ = ("_connection", "_origin", "_pacer", "_pool", "_seat")
 
-    def __init__(self, response: aiohttp.ClientResponse, pacer: Pacer) -> None:
-        self._response: aiohttp.ClientResponse | None = response
-        self._content = response.content
-        # Else aiohttp feeds its parser nothing, and resumes what is not paused, for each chunk of those that came
-        # together: a tenth of the worker's time under load. With this, once when all have been read.
-        self._content._low_water = 1
+    def __init__(self, connection: Connection, origin: Origin, pool: ConnectionPool, pacer: Pacer) -> None:
+        self._connection: Connection | None = connection
+        self._origin = origin
+        self._pool = pool
         self._pacer = pacer
-        connection = response.connection
-        self._transport = None if connection is None else connection.transport
         self._seat = pacer.enter()
 
     async def read(self) -> bytes:
@@ -47,18 +40,15 @@ class PacedBody(httpx2.AsyncByteStream):
 
         Raises: httpx2.TransportError.
         """
+        connection = self._connection
+        if connection is None:
+            return b""
         try:
-            octets = await self._content.readany()
-        # RuntimeError is what is raised for a connection that was closed over HTTP that made no sense.
-        except (aiohttp.ClientError, OSError, RuntimeError) as exc:
-            # Once a connection broke, all that aiohttp offers raises, though it still holds bytes that had come before:
-            # a piece of the answer, whenever its reader was busy in that moment. They are given; the next call raises.
-            octets = self._content._read_nowait(-1)
-            if not octets:
-                raise httpx2.ReadError("the response broke off") from exc
-        # At its end the connection is back in its pool, and not ours to pause.
-        if self._transport is not None and not self._content.is_eof():
-            self._pacer.hold(self._transport, self._seat)
+            octets = await connection.read()
+        except BrokenConnectionError as exc:
+            raise httpx2.ReadError("the response broke off") from exc
+        if not connection.complete:
+            self._pacer.hold(connection.transport, self._seat)
         return octets
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -67,71 +57,84 @@ class PacedBody(httpx2.AsyncByteStream):
 
     def finish(self) -> None:
         """The answer is whole: its connection can be used again if the body, too, ends within a moment."""
-        response, self._response = self._response, None
-        if response is not None:
-            self._pacer.leave(self._transport)
-            # At the body's end the connection goes back to its pool by itself; released earlier, it is closed.
-            asyncio.get_running_loop().call_later(_LINGER_S, response.release)
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._pacer.leave(connection.transport)
+        if connection.complete:
+            self._pool.give_back(self._origin, connection)
+        else:
+            timer = asyncio.get_running_loop().call_later(_LINGER_S, connection.close)
+            origin, pool = self._origin, self._pool
+
+            def keep(whole: Connection) -> None:
+                timer.cancel()
+                pool.give_back(origin, whole)
+
+            connection.on_complete = keep
 
     async def aclose(self) -> None:
         """Ends the provider's answer if it is still under way, by closing the connection. Idempotent."""
-        response, self._response = self._response, None
-        if response is not None:
-            self._pacer.leave(self._transport)
-            response.release()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pacer.leave(connection.transport)
+            self._pool.give_back(self._origin, connection)
 
 
 def body_of(response: httpx2.Response) -> PacedBody:
-    """The raw body of a response that came through `AiohttpTransport` and was not read yet."""
+    """The raw body of a response that came through `PooledTransport` and was not read yet."""
     return cast(PacedBody, response.extensions[_BODY])
 
 
-class AiohttpTransport(httpx2.AsyncBaseTransport):
+class PooledTransport(httpx2.AsyncBaseTransport):
     """Sends requests through one connection pool for all providers. Must be made inside the running loop."""
 
     def __init__(self, *, pacer: Pacer, connect_timeout_s: float, proxies: Mapping[str, str]) -> None:
         self._pacer = pacer
-        self._proxies = proxies
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
-        self._session = aiohttp.ClientSession(
-            # The turns at work bound the connections.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
-        )
+        self._proxies = dict(proxies)
+        self._pool = ConnectionPool(connect_timeout_s)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        url = request.url
+        if url.scheme not in ("http", "https") or not url.host:
+            raise httpx2.UnsupportedProtocol("the URL is not one of HTTP")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        origin = Origin(url.scheme, url.host, port, self._proxy(url))
+        target, headers = url.raw_path, request.headers.raw
+        if origin.proxy and origin.scheme == "http":
+            target, headers = str(url).encode(), [*headers, *proxy_headers(httpx2.URL(origin.proxy))]
         try:
-            response = await self._session.request(
-                request.method,
-                str(request.url),
-                headers=request.headers,
-                data=request.content,
-                allow_redirects=False,
-                proxy=self._proxy(request.url),
-            )
+            request_head = head(request.method.encode(), target, headers)
+        except ValueError as exc:
+            raise httpx2.LocalProtocolError("a header has a line end in it") from exc
+        try:
+            connection = await self._pool.take(origin)
         except TimeoutError as exc:
             raise httpx2.ConnectTimeout("no connection in time") from exc
-        except aiohttp.InvalidURL as exc:
-            raise httpx2.UnsupportedProtocol("the URL is not one of HTTP") from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            raise httpx2.ConnectError("no connection, or reset before an answer") from exc
-        body = PacedBody(response, self._pacer)
+        except (OSError, BrokenConnectionError) as exc:
+            raise httpx2.ConnectError("no connection") from exc
+        try:
+            await connection.ask(request_head + request.content)
+        except BrokenConnectionError as exc:
+            raise httpx2.ConnectError("reset before an answer") from exc
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        body = PacedBody(connection, origin, self._pool, self._pacer)
         return httpx2.Response(
-            status_code=response.status,
-            headers=[item for item in response.raw_headers if item[0].lower() not in _DROPPED_HEADERS],
+            status_code=connection.status,
+            headers=connection.headers,
             stream=body,
             request=request,
             extensions={"http_version": b"HTTP/1.1", _BODY: body},
         )
 
-    def _proxy(self, url: httpx2.URL) -> str | None:
-        # aiohttp's own way (trust_env) asks a thread for the proxy, and another for a .netrc, at every request.
+    def _proxy(self, url: httpx2.URL) -> str:
         proxy = self._proxies.get(url.scheme)
-        return None if proxy is None or proxy_bypass_environment(url.host, dict(self._proxies)) else proxy
+        return "" if proxy is None or proxy_bypass_environment(url.host, self._proxies) else proxy
 
     async def aclose(self) -> None:
-        await self._session.close()
+        self._pool.close()
 
 
 class ProviderClient(httpx2.AsyncClient):
@@ -141,9 +144,9 @@ class ProviderClient(httpx2.AsyncClient):
     uses them: the SDKs give whole URLs and headers, and no answer's cookie may reach another's call.
     """
 
-    def __init__(self, transport: AiohttpTransport) -> None:
+    def __init__(self, transport: PooledTransport) -> None:
         super().__init__(transport=transport, timeout=None, follow_redirects=False)
-        self._aiohttp = transport
+        self._pooled = transport
 
     def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
         content, headers = given.pop("content", None), httpx2.Headers(given.pop("headers", None))
@@ -156,7 +159,7 @@ class ProviderClient(httpx2.AsyncClient):
     async def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:
         if not stream:
             return await super().send(request, stream=False, **given)
-        return await self._aiohttp.handle_async_request(request)
+        return await self._pooled.handle_async_request(request)
 
 
 def open_http_client(
@@ -166,4 +169,4 @@ def open_http_client(
 
     `proxies`: a URL by scheme, and under "no" the hosts that are reached without one, as NO_PROXY writes them.
     """
-    return ProviderClient(AiohttpTransport(pacer=pacer, connect_timeout_s=connect_timeout_s, proxies=proxies))
+    return ProviderClient(PooledTransport(pacer=pacer, connect_timeout_s=connect_timeout_s, proxies=proxies))
