@@ -15,6 +15,8 @@ MODULES = {"session": "session", "worker": "llm_worker", "gateway": "gateway"}
 DRAIN_S = 2.0
 """What services are told to drain in (DRAIN_SECONDS): here nobody waits behind a load balancer."""
 SIMULATED_KEY = "simulator"
+HELD_BACK = frozenset({"MASTER_KEYS", "WORKER_TOKEN"})
+"""What the parts that need it get and no other, whoever gives it: by these, users' own provider keys can be read."""
 
 _NOWHERE = f"{LOOPBACK}:9"
 """The discard port, at which nobody answers."""
@@ -24,6 +26,16 @@ def base_environment(secrets: Secrets) -> dict[str, str]:
     """What every part gets."""
     passed = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("PYTHON")}
     return {**passed, "INTERNAL_TOKEN": secrets.internal_token, "DRAIN_SECONDS": f"{DRAIN_S:g}"}
+
+
+def session_environment(secrets: Secrets, redis_url: str) -> dict[str, str]:
+    """Beside what every part gets."""
+    return {"REDIS_URL": redis_url, **{name: secrets.values[name] for name in sorted(HELD_BACK)}}
+
+
+def worker_environment(secrets: Secrets) -> dict[str, str]:
+    """Beside the addresses: the one that it shows, of several."""
+    return {"WORKER_TOKEN": secrets.worker_token}
 
 
 def gateway_environment(secrets: Secrets, *, own_tokens: bool) -> dict[str, str]:
@@ -47,11 +59,13 @@ def simulated_providers(simulator_url: str) -> dict[str, str]:
 
 
 def lay_over(environment: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """What the caller of the stack gave beats the rest, but for where a part listens: others were told that."""
+    """What the caller of the stack gave beats the rest, but for where a part listens: others were told that; and for
+    what is held back from it."""
     listens = {name: value for name, value in environment.items() if name.endswith(("_HOST", "_PORT"))}
     # Their `ready` line is at info: whoever listens leaves out what he does not want to see.
     quiet = given.get("LOG_LEVEL", "").lower() in ("warning", "error")
-    return {**environment, **given, **({"LOG_LEVEL": "info"} if quiet else {}), **listens}
+    shown = {name: value for name, value in given.items() if name not in HELD_BACK}
+    return {**environment, **shown, **({"LOG_LEVEL": "info"} if quiet else {}), **listens}
 
 
 def service_command(kind: str, python_arguments: Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ The file (`secrets.env`) holds NAME=value lines, so that a shell can read it too
 Values are never logged.
 """
 
+import base64
 import os
 import secrets as random_secrets
 import time
@@ -20,6 +21,8 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "API_KEY": lambda: f"sb-{random_secrets.token_urlsafe(32)}",
     "JWT_SECRET": lambda: random_secrets.token_urlsafe(48),
     "REDIS_PASSWORD": lambda: random_secrets.token_urlsafe(32),
+    "WORKER_TOKEN": lambda: random_secrets.token_urlsafe(32),
+    "MASTER_KEYS": lambda: f"{random_secrets.token_hex(4)}:{base64.b64encode(random_secrets.token_bytes(32)).decode()}",
 }
 
 
@@ -43,6 +46,11 @@ class Secrets:
     @property
     def jwt_secret(self) -> str:
         return self.values["JWT_SECRET"]
+
+    @property
+    def worker_token(self) -> str:
+        """The first of them: WORKER_TOKEN may list several."""
+        return self.values["WORKER_TOKEN"].split(",")[0].strip()
 
     @property
     def redis_password(self) -> str:

@@ -34,8 +34,10 @@ from launcher.environments import (
     grpc_target,
     lay_over,
     service_command,
+    session_environment,
     simulated_providers,
     simulator_command,
+    worker_environment,
 )
 from launcher.log_line import LogLine, read_json, read_simulator
 from launcher.ports import LOOPBACK, BadHostError, HeldPort, PortTakenError
@@ -230,8 +232,11 @@ class Stack:
             self.simulator = self._child("simulator", simulator_command(port), base)
         addresses = {"SESSION_ADDR": self.session_target, "LLM_WORKER_ADDR": self.worker_target}
         providers = simulated_providers(self.simulator_url) if self._with_simulator else {}
-        self.sessions = self._replicas("session", {**base, "REDIS_URL": self.redis_url})
-        self.workers = self._replicas("worker", {**base, **addresses, **providers})
+        self.sessions = self._replicas("session", {**base, **session_environment(self.secrets, self.redis_url)})
+        knowledge = {"KNOWLEDGE_DIR": str(self._data.path / "knowledge")}
+        self.workers = self._replicas(
+            "worker", {**base, **addresses, **providers, **knowledge, **worker_environment(self.secrets)}
+        )
         credentials = gateway_environment(self.secrets, own_tokens=bool(self._given.get("JWT_JWKS_URL")))
         self.gateways = self._replicas("gateway", {**base, **addresses, **credentials})
 

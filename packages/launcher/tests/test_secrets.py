@@ -1,5 +1,6 @@
 """Secrets are made once, for their owner alone, and the environment beats them."""
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,3 +37,12 @@ def test_one_that_is_missing_is_added_and_the_others_stay(tmp_path: Path) -> Non
     assert second.api_key == first.api_key
     assert second.jwt_secret != first.jwt_secret
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_master_key_is_an_id_and_32_bytes_and_the_first_worker_token_is_shown(tmp_path: Path) -> None:
+    secrets = load_secrets(tmp_path, {"WORKER_TOKEN": "new, old"})
+    master_id, _, key = secrets.values["MASTER_KEYS"].partition(":")
+    assert master_id
+    assert len(base64.b64decode(key, validate=True)) == 32
+    assert secrets.worker_token == "new"
+    assert load_secrets(tmp_path, {}).values["MASTER_KEYS"] == secrets.values["MASTER_KEYS"]

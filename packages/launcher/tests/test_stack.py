@@ -1,6 +1,7 @@
 """A stack in the hands of a test: parts of it, several of a kind, killed and started again, and nothing left behind."""
 
 import asyncio
+import base64
 import urllib.request
 from pathlib import Path
 
@@ -52,6 +53,18 @@ async def test_the_caller_s_environment_does_not_leak_in(monkeypatch: pytest.Mon
     assert worker["OPENAI_API_KEY"] == "simulator"
     assert worker["SWITCHBOARD__WORKER__MAX_TURNS"] == "7"
     assert session["REDIS_URL"] == stack.redis_url
+
+
+async def test_what_opens_users_keys_is_shown_to_who_needs_it_and_nobody_else() -> None:
+    given = {"MASTER_KEYS": f"given:{base64.b64encode(bytes(32)).decode()}", "WORKER_TOKEN": "new,old"}
+    async with Stack(environment=given) as stack:
+        parts = [stack.sessions[0], stack.workers[0], stack.gateways[0], stack.simulator]
+        session, worker, *others = [psutil.Process(part.pid).environ() for part in parts if part is not None]
+    assert {name: session[name] for name in given} == given
+    assert worker["WORKER_TOKEN"] == "new"
+    assert "MASTER_KEYS" not in worker
+    assert len(others) == 2
+    assert not any(name in environment for environment in others for name in given)
 
 
 async def test_nothing_runs_when_a_part_can_t_start() -> None:

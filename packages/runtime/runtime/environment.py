@@ -57,6 +57,11 @@ class Environment:
             return False
         raise SettingError(f"{name} must be true or false, not {value!r}")
 
+    def flags(self, ending: str) -> dict[str, bool]:
+        """Every flag whose variable's name ends so, by what is before the ending. Raises: SettingError."""
+        names = [name for name in self._variables if name.endswith(ending) and name != ending]
+        return {name.removesuffix(ending): self.flag(name, False) for name in names}
+
     def port(self, name: str, default: int) -> int:
         """A TCP port; 0 takes any free one. Raises: SettingError."""
         return self.integer(name, default, low=0, high=65535)

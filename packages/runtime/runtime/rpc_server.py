@@ -7,8 +7,8 @@ from __future__ import annotations  # grpc.aio classes are generic in their stub
 
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -36,11 +36,31 @@ _OPTIONS: list[tuple[str, Any]] = [
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 
-class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without the service token, health and reflection apart: probes have no token."""
+class BearerTokens:
+    """Tokens, any of which a call may show."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self._expected = [f"Bearer {token}".encode() for token in tokens]
+
+    def shown_in(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
+        """Whether a call's metadata show one of them. Every token is compared, each in constant time."""
+        for key, value in metadata or ():
+            if key == "authorization":
+                given = value.encode() if isinstance(value, str) else value
+                if sum(hmac.compare_digest(given, expected) for expected in self._expected):
+                    return True
+        return False
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses calls without the service token, health and reflection apart: probes have no token.
+
+    `also`: by method, tokens beside the service tokens that it is called with; which one it was, is its own to ask.
+    """
+
+    def __init__(self, tokens: Iterable[str], also: Mapping[str, BearerTokens]) -> None:
+        self._tokens = BearerTokens(tokens)
+        self._also = also
 
         async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             await context.abort(
@@ -63,17 +83,29 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith(_OPEN):
             return handler
-        for key, value in handler_call_details.invocation_metadata or ():
-            if key == "authorization":
-                given = value.encode() if isinstance(value, str) else value
-                # Every token is compared, each in constant time.
-                if sum(hmac.compare_digest(given, expected) for expected in self._expected):
-                    return handler
+        metadata = handler_call_details.invocation_metadata
+        also = self._also.get(handler_call_details.method)
+        if self._tokens.shown_in(metadata) or (also is not None and also.shown_in(metadata)):
+            return handler
         return self._refusals[bool(handler.request_streaming), bool(handler.response_streaming)]
 
 
+class _ByPath:
+    """The server as the stubs see it when they add a service, which they do twice: by its calls' paths, and each call
+    by itself. The second is left out: grpc.aio then waits for all registered calls at each that comes, at a cost of
+    3 us for each of them (25 here, and more with each new one), and finds one by its path in the same time.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Leaves it at the paths."""
+
+
 class RpcServer:
-    """One listening server. `add` is the stubs' `add_XServicer_to_server`, bound to the servicer."""
+    """One listening server. `add` is the stubs' `add_XServicer_to_server`, bound to the servicer. `also`: see
+    TokenInterceptor."""
 
     def __init__(
         self,
@@ -83,22 +115,24 @@ class RpcServer:
         services: dict[str, Callable[[grpc.aio.Server], None]],
         with_reflection: bool,
         max_connection_age_s: float | None = None,
+        also: Mapping[str, BearerTokens] | None = None,
     ) -> None:
         options = list(_OPTIONS)
         if max_connection_age_s is not None:
             # Behind a headless Service, a client finds a new pod only when a connection closes (grpc#30015).
             options.append(("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)))
             options.append(("grpc.max_connection_age_grace_ms", 3_600_000))
-        self._server = grpc.aio.server(interceptors=[TokenInterceptor(tokens)], options=options)
+        self._server = grpc.aio.server(interceptors=[TokenInterceptor(tokens, also or {})], options=options)
         self._address = address
         self._health = health.aio.HealthServicer()
         self._names = ["", *services]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        by_path = cast(grpc.aio.Server, _ByPath(self._server))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, by_path)
         for add in services.values():
-            add(self._server)
+            add(by_path)
         if with_reflection:
             names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self._server)
+            reflection.enable_server_reflection(names, by_path)
 
     async def start(self) -> int:
         """Listens and reports itself as serving; returns the port. Raises: OSError when the address can't be had."""

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from runtime import rpc_channel
 from runtime.rpc_errors import reason_of, status_of
-from runtime.rpc_server import RpcServer
+from runtime.rpc_server import BearerTokens, RpcServer
 
 PINGS_EVERY_MS = 5_500
 """More often than our clients ping, and just less often than our servers allow."""
@@ -75,6 +75,43 @@ async def test_a_call_without_a_service_token_is_refused(address: str, metadata:
                 async for _ in channel.unary_stream("/test.Echo/Wait")(b"", metadata=metadata, timeout=5):
                     pass
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_method_may_be_called_with_a_token_that_opens_no_other() -> None:
+    server = RpcServer(
+        address="127.0.0.1:0",
+        tokens=["service"],
+        services={"test.Echo": Echo().add},
+        with_reflection=False,
+        also={"/test.Echo/Fail": BearerTokens(["worker"])},
+    )
+    port = await server.start()
+    metadata = rpc_channel.service_metadata("worker")
+    async with rpc_channel.open_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await channel.unary_unary("/test.Echo/Fail")(b"", metadata=metadata, timeout=5)
+        assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            async for _ in channel.unary_stream("/test.Echo/Wait")(b"", metadata=metadata, timeout=5):
+                pass
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "shown"),
+    [
+        (None, False),
+        ((("authorization", "Bearer b"),), True),
+        ((("authorization", b"Bearer a"),), True),
+        ((("authorization", "bearer a"),), False),
+        ((("x", "Bearer a"),), False),
+        ((("authorization", "Bearer "),), False),
+    ],
+)
+def test_a_token_is_shown_or_it_is_not(metadata: Any, shown: bool) -> None:
+    assert BearerTokens(["a", "b"]).shown_in(metadata) is shown
+    assert not BearerTokens([]).shown_in(metadata)
 
 
 async def test_a_failure_crosses_the_wire_with_its_reason_its_sentence_and_its_waiting_time(address: str) -> None:
