@@ -23,6 +23,8 @@ _BATCH_AT_MOST = 512
 _MAX_EVENTS = 1000
 _MAX_BYTES = 1024 * 1024 + 64 * 1024
 """An append of 1 MiB, and what protobuf adds."""
+_MAX_TOKENS = 10**12
+"""What one answer counts for at the most: a sum that overflows would break the script off in the middle."""
 
 Appended = Callable[[str, Position, Sequence[event_pb2.Event]], None]
 Answer = Callable[[], session_pb2.AppendResult]
@@ -161,10 +163,10 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
                 opens = True
             case "response_completed" if index == last:
                 completed = event.response_completed
-                items.append(["completed", blob, _patch(completed.answer), completed.text_length])
+                items.append(["completed", blob, *_end(completed.answer, completed.text_length)])
             case "response_failed" if index == last:
                 failed = event.response_failed
-                items.append(["failed", blob, _patch(failed.answer), failed.text_length])
+                items.append(["failed", blob, *_end(failed.answer, failed.text_length)])
             case _:
                 return None
     return items if opens == (request.opened == request.sequence) and request.opened <= request.sequence else None
@@ -179,5 +181,13 @@ def _header(message: chat_pb2.Message) -> tuple[bytes, str]:
     return header.SerializeToString(), message.id
 
 
-def _patch(answer: chat_pb2.Answer) -> bytes:
-    return chat_pb2.Message(answer=answer).SerializeToString()
+def _end(answer: chat_pb2.Answer, text_length: int) -> tuple[bytes, int, int, int, bool]:
+    """The patch of the answer's message, its length, and what it adds to the chat's usage."""
+    patch, usage = chat_pb2.Message(answer=answer), answer.usage
+    return (
+        patch.SerializeToString(),
+        text_length,
+        min(usage.input_tokens, _MAX_TOKENS),
+        min(usage.output_tokens, _MAX_TOKENS),
+        usage.estimated,
+    )

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from chat.errors import ErrorCode, SwitchboardError
 from switchboard.chat.v1 import chat_pb2, event_pb2
 
 from session import keys, scripts, stored
 from session.redis_link import RedisLink, pack
-from session.turns import no_chat
+from session.roles import CALLING_SERVICE, GOVERNS, READS, Asker, admitted, denied, no_chat
 
 
 class Chats:
-    """All chats. `now_us`: what people see of times."""
+    """All chats. `now_us`: what people see of times.
+
+    What takes an `asker` raises SwitchboardError(PERMISSION_DENIED) when that user may not have it.
+    """
 
     def __init__(self, link: RedisLink, *, now_us: Callable[[], int]) -> None:
         self._link = link
@@ -25,8 +29,6 @@ class Chats:
         """
         chat = chat_pb2.Chat()
         chat.CopyFrom(given)
-        chat.ClearField("last_activity_at")
-        chat.ClearField("message_count")
         chat.ClearField("archived_at")
         chat.created_at.FromMicroseconds(self._now_us())
         owner = chat_pb2.Participant(
@@ -38,10 +40,10 @@ class Chats:
         made = await self._link.run(
             scripts.CREATE_CHAT,
             [keys.chat(chat.id)],
-            chat.SerializeToString(),
+            stored.chat_fixed(chat),
             chat.dialect,
             chat.owner_id,
-            owner.SerializeToString(),
+            stored.person(owner),
             "" if ttl_s is None else ttl_s,
         )
         if made < 0:
@@ -50,11 +52,19 @@ class Chats:
             await self.list_for(chat.dialect, chat.id, [chat.owner_id])
         return await self.get(chat.id, chat.dialect)
 
-    async def get(self, chat_id: str, dialect: str) -> chat_pb2.Chat:
+    async def get(self, chat_id: str, dialect: str, asker: Asker = CALLING_SERVICE) -> chat_pb2.Chat:
         """A chat of a dialect (any, if empty). Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
-        chat = _chat(await self._link.execute("HMGET", keys.chat(chat_id), "meta", "active", "count"))
+        root = keys.chat(chat_id)
+        reading = self._link.execute("HMGET", root, *stored.CHAT_FIELDS)
+        person = None
+        if asker.user_id:
+            fields, person = await asyncio.gather(reading, self._link.execute("HGET", f"{root}:people", asker.user_id))
+        else:
+            fields = await reading
+        chat = stored.chat(fields)
         if chat is None or (dialect and chat.dialect != dialect):
             raise no_chat()
+        asker.check_role(chat.owner_id, stored.role_in(person))
         return chat
 
     async def touch(self, chat_id: str) -> None:
@@ -96,11 +106,11 @@ class Chats:
             root = keys.chat(chat_id.decode())
             if not await self._link.execute("HEXISTS", f"{root}:people", user_id):
                 return None
-            return _chat(await self._link.execute("HMGET", root, "meta", "active", "count"))
+            return stored.chat(await self._link.execute("HMGET", root, *stored.CHAT_FIELDS))
 
         return lambda chat_id: asyncio.ensure_future(read(chat_id))
 
-    async def update(self, given: chat_pb2.Chat) -> chat_pb2.Chat:
+    async def update(self, given: chat_pb2.Chat, asker: Asker = CALLING_SERVICE) -> chat_pb2.Chat:
         """Replaces what may change of a chat. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
         chat = await self.get(given.id, "")
         chat.title = given.title
@@ -111,23 +121,31 @@ class Chats:
                 getattr(chat, name).CopyFrom(getattr(given, name))
         event = event_pb2.Event(chat_updated=event_pb2.ChatUpdated(chat=chat))
         archived = chat.HasField("archived_at")
-        await self._change(chat.id, "", "meta", chat.SerializeToString(), event, archived=archived)
+        await self._change(chat.id, "", "meta", stored.chat_fixed(chat), event, asker, archived=archived)
         return await self.get(chat.id, "")
 
-    async def delete(self, chat_id: str, reason: str) -> None:
+    async def delete(self, chat_id: str, reason: str, asker: Asker = CALLING_SERVICE) -> None:
         """Deletes a chat; one that is not there is fine. Raises: SwitchboardError(UNAVAILABLE)."""
         event = event_pb2.Event(chat_deleted=event_pb2.ChatDeleted(reason=reason))
         # The lists that name it are mended as they are read.
-        await self._link.run(
-            scripts.DELETE_CHAT,
-            [keys.chat(chat_id)],
-            self._link.publish_command,
-            self._link.channel(chat_id),
-            event.SerializeToString(),
+        admitted(
+            await self._link.run_packed(
+                scripts.DELETE_CHAT,
+                [keys.chat(chat_id)],
+                self._link.publish_command,
+                self._link.channel(chat_id),
+                event.SerializeToString(),
+                *asker.arguments,
+            )
         )
 
-    async def put_participant(self, chat_id: str, given: chat_pb2.Participant) -> chat_pb2.Participant:
-        """Adds somebody, or changes their role. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+    async def put_participant(
+        self, chat_id: str, given: chat_pb2.Participant, asker: Asker = CALLING_SERVICE
+    ) -> chat_pb2.Participant:
+        """Adds somebody, or changes their role; the owner's can't be.
+
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE).
+        """
         chat = await self.get(chat_id, "")
         known = await self._link.execute("HGET", f"{keys.chat(chat_id)}:people", given.user_id)
         participant = chat_pb2.Participant()
@@ -135,60 +153,75 @@ class Chats:
         if known is None:
             participant.joined_at.FromMicroseconds(self._now_us())
         else:
-            participant.joined_at.CopyFrom(chat_pb2.Participant.FromString(known).joined_at)
+            participant.joined_at.CopyFrom(stored.participant(known).joined_at)
         event = event_pb2.Event(participant_added=event_pb2.ParticipantAdded(participant=participant))
-        await self._change(chat_id, ":people", participant.user_id, participant.SerializeToString(), event)
+        await self._change(chat_id, ":people", participant.user_id, stored.person(participant), event, asker)
         await self.list_for(chat.dialect, chat_id, [participant.user_id])
         return participant
 
-    async def remove_participant(self, chat_id: str, user_id: str) -> None:
-        """Removes somebody; who is not there is fine. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
-        chat = await self.get(chat_id, "")
-        if await self._link.execute("HEXISTS", f"{keys.chat(chat_id)}:people", user_id):
-            event = event_pb2.Event(participant_removed=event_pb2.ParticipantRemoved(user_id=user_id))
-            await self._change(chat_id, ":people", user_id, False, event)
-            await self._link.execute("ZREM", keys.user_chats(chat.dialect, user_id), chat_id)
+    async def remove_participant(self, chat_id: str, user_id: str, asker: Asker = CALLING_SERVICE) -> None:
+        """Removes somebody; who is not there is fine, the owner can't be.
 
-    async def participants(self, chat_id: str) -> list[chat_pb2.Participant]:
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE).
+        """
+        chat = await self.get(chat_id, "")
+        event = event_pb2.Event(participant_removed=event_pb2.ParticipantRemoved(user_id=user_id))
+        await self._change(chat_id, ":people", user_id, False, event, asker)
+        await self._link.execute("ZREM", keys.user_chats(chat.dialect, user_id), chat_id)
+
+    async def participants(self, chat_id: str, asker: Asker = CALLING_SERVICE) -> list[chat_pb2.Participant]:
         """A chat's people, by the time they joined. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
-        await self.get(chat_id, "")
-        people = [
-            chat_pb2.Participant.FromString(blob)
-            for blob in await self._link.execute("HVALS", f"{keys.chat(chat_id)}:people")
-        ]
+        _, blobs = await asyncio.gather(
+            self.get(chat_id, "", asker), self._link.execute("HVALS", f"{keys.chat(chat_id)}:people")
+        )
+        people = map(stored.participant, blobs)
         return sorted(people, key=lambda one: (one.joined_at.seconds, one.joined_at.nanos, one.user_id))
 
     async def messages(
-        self, chat_id: str, limit: int, offset: int, *, from_end: bool
+        self, chat_id: str, limit: int, offset: int, *, from_end: bool, asker: Asker = CALLING_SERVICE
     ) -> tuple[list[chat_pb2.Message], int]:
         """A page of the history, oldest first, and how long it is. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
         raw = await self._link.run_packed(
-            scripts.READ_MESSAGES, [keys.chat(chat_id)], limit, offset, 1 if from_end else 0
+            scripts.READ_MESSAGES, [keys.chat(chat_id)], limit, offset, 1 if from_end else 0, *asker.arguments
         )
-        if raw is False:
-            raise no_chat()
-        total, first, parts, answer_sequence, text = raw
+        total, first, parts, answer_sequence, text = admitted(raw)
         found = stored.messages(int(first), parts, int(answer_sequence), text)
         if from_end:
             return stored.newest(found, stored.PAGE_BYTES), int(total)
         return stored.newest(found[::-1], stored.PAGE_BYTES)[::-1], int(total)
 
-    async def edit_message(self, chat_id: str, message_id: str, content: str) -> chat_pb2.Message:
-        """Replaces a message's content.
+    async def edit_message(
+        self, chat_id: str, message_id: str, content: str, asker: Asker = CALLING_SERVICE
+    ) -> chat_pb2.Message:
+        """Replaces a message's content. What somebody sent is edited by nobody else, and an instruction only while they
+        govern; an answer by whoever governs.
 
-        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: an answer under way, UNAVAILABLE).
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: an answer under way, or not theirs, UNAVAILABLE).
         """
-        stored_sequence = await self._link.execute("HGET", f"{keys.chat(chat_id)}:ids", message_id)
-        if stored_sequence is None:
+        root = keys.chat(chat_id)
+        reading = self._link.execute("HGET", f"{root}:ids", message_id)
+        if asker.user_id:
+            # Who has no part in the chat is not told what is in it.
+            _, found_sequence = await asyncio.gather(self.get(chat_id, "", replace(asker, weakest=READS)), reading)
+        else:
+            found_sequence = await reading
+        if found_sequence is None:
             raise SwitchboardError(ErrorCode.NOT_FOUND, "no such message in this chat")
-        sequence = int(stored_sequence)
+        sequence = int(found_sequence)
+        if asker.user_id:
+            known = chat_pb2.Message.FromString(await self._link.execute("HGET", f"{root}:messages", sequence) or b"")
+            # Neither sender nor role ever changes: what was so when it was read is so when it is edited.
+            if known.role != chat_pb2.ROLE_ASSISTANT and known.sender_id != asker.user_id:
+                raise denied()
+            if known.role != chat_pb2.ROLE_USER:
+                asker = replace(asker, weakest=GOVERNS)
         patch = chat_pb2.Message()
         patch.edited_at.FromMicroseconds(self._now_us())
         event = event_pb2.Event(
             message_edited=event_pb2.MessageEdited(message_id=message_id, content=content, edited_at=patch.edited_at)
         )
         done = await self._change(
-            chat_id, ":messages", f"t{sequence}", content.encode(), event, sequence=sequence, patch=patch
+            chat_id, ":messages", f"t{sequence}", content.encode(), event, asker, sequence=sequence, patch=patch
         )
         if not done:
             raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "an answer can be edited once it has ended")
@@ -202,6 +235,7 @@ class Chats:
         name: str,
         value: bytes | bool,
         event: event_pb2.Event,
+        asker: Asker,
         *,
         archived: bool | None = None,
         sequence: int = 0,
@@ -215,24 +249,13 @@ class Chats:
             sequence,
             patch.SerializeToString() if patch else b"",
             event.SerializeToString(),
+            *asker.arguments,
         ]
-        done = await self._link.run(
+        outcome = await self._link.run_packed(
             scripts.CHANGE_CHAT,
             [keys.chat(chat_id)],
             self._link.publish_command,
             self._link.channel(chat_id),
             pack(arguments),
         )
-        if done == 0:
-            raise no_chat()
-        return bool(done > 0)
-
-
-def _chat(fields: Sequence[bytes | None]) -> chat_pb2.Chat | None:
-    meta, active, count = fields
-    if meta is None or active is None or count is None:
-        return None
-    chat = chat_pb2.Chat.FromString(meta)
-    chat.last_activity_at.FromMicroseconds(int(active))
-    chat.message_count = int(count)
-    return chat
+        return bool(admitted(outcome) == b"done")

@@ -3,10 +3,13 @@
 from chat.errors import ErrorCode, SwitchboardError
 from chat.names import ID_FORM, NAME_BYTES, is_id
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
 from switchboard.chat.v1 import chat_pb2, event_pb2
+from switchboard.session.v1 import session_pb2
 
 _MAX_CONTENT_BYTES = 1024 * 1024
 _MAX_STRUCT_BYTES = 16 * 1024
+_MAX_KEY_BYTES = 255
 
 
 def invalid(field: str, message: str) -> SwitchboardError:
@@ -57,6 +60,12 @@ def check_span(field: str, span: Duration, given: bool, default_s: float, *, low
     return seconds
 
 
+def check_attributes(field: str, attributes: Struct) -> None:
+    """A product's own JSON object: at most 16 KiB."""
+    if attributes.ByteSize() > _MAX_STRUCT_BYTES:
+        raise invalid(field, f"is at most {_MAX_STRUCT_BYTES} bytes")
+
+
 def check_chat(chat: chat_pb2.Chat) -> None:
     """The lengths of a chat's fields."""
     if len(chat.title) > 200:
@@ -64,8 +73,22 @@ def check_chat(chat: chat_pb2.Chat) -> None:
     if len(chat.description) > 1000:
         raise invalid("chat.description", "is at most 1,000 characters")
     check_answers("chat.answers", chat.answers)
-    if chat.attributes.ByteSize() > _MAX_STRUCT_BYTES:
-        raise invalid("chat.attributes", f"is at most {_MAX_STRUCT_BYTES} bytes")
+    check_attributes("chat.attributes", chat.attributes)
+
+
+def check_turn(request: session_pb2.BeginTurnRequest) -> None:
+    """A turn: the message that somebody sends, or the one to be answered again."""
+    if request.answer_again:
+        check_id("answer_again", request.answer_again)
+        if request.HasField("message") or request.without_answer or request.ephemeral:
+            raise invalid("answer_again", "can't be combined with message, without_answer or ephemeral")
+    else:
+        check_message(request.message)
+    check_answers("answers", request.answers)
+    if len(request.idempotency_key.encode()) > _MAX_KEY_BYTES:
+        raise invalid("idempotency_key", f"is at most {_MAX_KEY_BYTES} bytes")
+    if request.ephemeral and request.without_answer:
+        raise invalid("ephemeral", "leaves nothing without an answer")
 
 
 def check_message(message: chat_pb2.Message) -> None:
@@ -77,8 +100,7 @@ def check_message(message: chat_pb2.Message) -> None:
         if value:
             check_id(field, value)
     check_label("message.sender_id", message.sender_id)
-    if message.metadata.ByteSize() > _MAX_STRUCT_BYTES:
-        raise invalid("message.metadata", f"is at most {_MAX_STRUCT_BYTES} bytes")
+    check_attributes("message.metadata", message.metadata)
 
 
 def check_answers(field: str, answers: chat_pb2.AnswerSettings) -> None:

@@ -14,6 +14,7 @@ from chat.errors import ErrorCode, SwitchboardError
 from switchboard.session.v1 import session_pb2
 
 from session.outbound import RESPONSE_BYTES, Outbound
+from session.roles import Asker
 from session.turns import Begun, TurnName, Turns
 
 log = logging.getLogger(__name__)
@@ -80,18 +81,18 @@ class Dispatcher:
             if starved:
                 self._look.set()
 
-    async def begin(self, request: session_pb2.BeginTurnRequest, limit_s: float) -> Begun:
+    async def begin(self, request: session_pb2.BeginTurnRequest, limit_s: float, turn_id: str, asker: Asker) -> Begun:
         """Appends the message; a turn that is due goes to a worker at hand, in the same step. Raises: as Turns.begin.
 
         A caller that goes away meanwhile leaves no turn leased to a worker that was never told.
         """
-        return await asyncio.shield(asyncio.create_task(self._begin(request, limit_s)))
+        return await asyncio.shield(asyncio.create_task(self._begin(request, limit_s, turn_id, asker)))
 
-    async def _begin(self, request: session_pb2.BeginTurnRequest, limit_s: float) -> Begun:
-        reserved = None if request.without_answer else self._reserve()
+    async def _begin(self, request: session_pb2.BeginTurnRequest, limit_s: float, turn_id: str, asker: Asker) -> Begun:
+        reserved = self._reserve() if turn_id else None
         claimed = None
         try:
-            begun = await self._turns.begin(request, limit_s, reserved[1] if reserved else "")
+            begun = await self._turns.begin(request, limit_s, reserved[1] if reserved else "", turn_id, asker)
             claimed = begun.claimed
         finally:
             if reserved is not None and claimed is None:

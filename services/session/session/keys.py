@@ -85,6 +85,43 @@ def user_chats(dialect: str, user_id: str) -> str:
     return f"{tag(partition(user_id))}u:{dialect}:{user_id}"
 
 
+def profiles(user_id: str) -> str:
+    """A user's profiles: hash, dialect -> Profile as protobuf."""
+    return f"{tag(partition(user_id))}profiles:{user_id}"
+
+
+def provider_keys(user_id: str) -> str:
+    """The root of a user's own provider keys, all encrypted (provider_keys.py).
+
+    <root>           hash  provider -> record (msgpack: version, updated_at in microseconds, envelope)
+    <root>:versions  hash  provider -> highest version ever; kept when a key is deleted, so that none comes twice
+    """
+    return f"{tag(partition(user_id))}keys:{user_id}"
+
+
+def key_holders(index: int) -> str:
+    """The users of a partition that have provider keys: a set, for who must look at all of them."""
+    return f"{tag(index)}key-holders"
+
+
+def limited(kind: str, subject_id: str) -> str:
+    """The root of what one subject has used of its limits; both expire when nothing of it is in use.
+
+    <root>:next     string  when the whole quota of messages is there again, microseconds (GCRA's theoretical arrival)
+    <root>:answers  zset    answers under way, by their latest end (ms)
+    """
+    return f"{tag(partition(subject_id))}limit:{kind}:{subject_id}"
+
+
+def reports() -> str:
+    """The root of the replicas' reports, in one slot: they are few, and read together.
+
+    <root>      hash  replica -> Replica as protobuf
+    <root>:at   zset  replica, by when it said so (ms)
+    """
+    return f"{tag(partition('reports'))}reports"
+
+
 def channel(index: int | None) -> str:
     """Where a partition's events are announced; None: all partitions' together, where one server holds them all."""
     return "switchboard:events" if index is None else f"{tag(index)}events"

@@ -7,7 +7,7 @@ from switchboard.chat.v1 import chat_pb2, event_pb2
 
 from session import keys, scripts, stored
 from session.redis_link import RedisLink
-from session.turns import no_chat
+from session.roles import CALLING_SERVICE, Asker, admitted
 
 EVENTS_AT_MOST = 2000
 """In one read; a reader that is further behind reads again."""
@@ -30,10 +30,14 @@ class Log:
     def __init__(self, link: RedisLink) -> None:
         self._link = link
 
-    async def read(self, chat_id: str, after: Position | None, snapshot_messages: int) -> Reading:
-        """Events after `after`, at most `EVENTS_AT_MOST`, or a snapshot. Raises: SwitchboardError(NOT_FOUND,
-        UNAVAILABLE)."""
-        reading = await self._read(chat_id, after, snapshot_messages)
+    async def read(
+        self, chat_id: str, after: Position | None, snapshot_messages: int, asker: Asker = CALLING_SERVICE
+    ) -> Reading:
+        """Events after `after`, at most `EVENTS_AT_MOST`, or a snapshot.
+
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE).
+        """
+        reading = await self._read(chat_id, after, snapshot_messages, asker)
         if reading.snapshot:
             return reading
         said = _first_said(reading.events)
@@ -46,14 +50,14 @@ class Log:
         text = await self._text(chat_id, message_id)
         if text is None or any(_restarts(event, message_id) for event in reading.events):
             # What the reader has can't be told any more: it starts again.
-            return await self._read(chat_id, None, max(1, snapshot_messages))
+            return await self._read(chat_id, None, max(1, snapshot_messages), asker)
         return replace(reading, text_before=text.encode()[:length].decode())
 
     async def position(self, chat_id: str) -> Position:
         """Where a chat's log ends. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
-        return (await self._read(chat_id, None, 0)).position
+        return (await self._read(chat_id, None, 0, CALLING_SERVICE)).position
 
-    async def _read(self, chat_id: str, after: Position | None, snapshot_messages: int) -> Reading:
+    async def _read(self, chat_id: str, after: Position | None, snapshot_messages: int, asker: Asker) -> Reading:
         epoch, offset = (after.epoch, after.offset) if after else ("", 0)
         raw = await self._link.run_packed(
             scripts.READ_LOG,
@@ -63,10 +67,9 @@ class Log:
             snapshot_messages,
             EVENTS_AT_MOST,
             stored.PAGE_BYTES,
+            *asker.arguments,
         )
-        if raw is False:
-            raise no_chat()
-        kind, epoch_now, offset_now, *rest = raw
+        kind, epoch_now, offset_now, *rest = admitted(raw)
         position = Position(epoch_now.decode(), int(offset_now))
         if kind == b"events":
             blobs, text_now = rest

@@ -10,20 +10,38 @@ import uuid
 import uvloop
 from chat.errors import SwitchboardError
 from runtime import logs
-from runtime.rpc_server import RpcServer
-from switchboard.session.v1 import session_pb2, session_pb2_grpc
+from runtime.rpc_server import BearerTokens, RpcServer
+from switchboard.session.v1 import (
+    limit_pb2,
+    limit_pb2_grpc,
+    report_pb2,
+    report_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+    user_pb2,
+    user_pb2_grpc,
+)
 
+from session.admission import Admission
 from session.appender import Appender
 from session.chats import Chats
 from session.dispatcher import Dispatcher
+from session.envelope import MasterKeys
 from session.fanout import Fanout
+from session.limit_servicer import LimitServicer
+from session.limiter import Limiter
 from session.log import Log
 from session.names import Names
+from session.profiles import Profiles
+from session.provider_keys import ProviderKeys
 from session.redis_cluster import ClusterLink
 from session.redis_server import ServerLink
+from session.report_servicer import ReportServicer
+from session.reports import Reports
 from session.servicer import SessionServicer
 from session.settings import Settings
 from session.turns import Turns
+from session.user_servicer import REVEAL, UserServicer
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +65,7 @@ async def _serve(settings: Settings) -> None:
     dispatcher = Dispatcher(turns, new_id=_new_id)
     fanout = Fanout(link, chat_log, turn_ended=dispatcher.turn_ended, turns_due=dispatcher.look)
     appender = Appender(link, appended=fanout.appended, turn_due=dispatcher.turn_due)
+    limiter = Limiter(link, turns, settings.limits)
     servicer = SessionServicer(
         link=link,
         chats=chats,
@@ -56,15 +75,35 @@ async def _serve(settings: Settings) -> None:
         appender=appender,
         fanout=fanout,
         dispatcher=dispatcher,
+        admission=Admission(limiter, turns, dispatcher, new_id=_new_id, max_waiting=settings.max_waiting_turns),
         new_id=_new_id,
     )
+    master_keys = MasterKeys(settings.master_keys) if settings.master_keys else None
+    worker_tokens = BearerTokens(settings.worker_tokens)
+    users = UserServicer(
+        Profiles(link, now_us=_now_us),
+        ProviderKeys(link, master_keys, now_us=_now_us),
+        worker_tokens=worker_tokens,
+    )
+    limits = LimitServicer(limiter)
+    reports = ReportServicer(Reports(link, now_us=_now_us))
     server = RpcServer(
         address=f"{settings.host}:{settings.port}",
         tokens=settings.internal_tokens,
+        also={REVEAL: worker_tokens},
         services={
             session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name: (
                 lambda grpc_server: session_pb2_grpc.add_SessionServiceServicer_to_server(servicer, grpc_server)
-            )
+            ),
+            user_pb2.DESCRIPTOR.services_by_name["UserService"].full_name: (
+                lambda grpc_server: user_pb2_grpc.add_UserServiceServicer_to_server(users, grpc_server)
+            ),
+            limit_pb2.DESCRIPTOR.services_by_name["LimitService"].full_name: (
+                lambda grpc_server: limit_pb2_grpc.add_LimitServiceServicer_to_server(limits, grpc_server)
+            ),
+            report_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name: (
+                lambda grpc_server: report_pb2_grpc.add_ReportServiceServicer_to_server(reports, grpc_server)
+            ),
         },
         with_reflection=settings.reflection,
     )

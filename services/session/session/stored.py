@@ -1,11 +1,10 @@
-"""How messages and turns lie in Redis, and how they come out of it.
+"""How chats, messages and turns lie in Redis, and how they come out of it.
 
 The stored form is protobuf, the published one: a field that is added there needs no other edit here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from chat.messages import AnswerState
 from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2
 
@@ -15,6 +14,47 @@ CONTEXT_BYTES = 1024 * 1024
 """Four times what the worker keeps by default (max_context_chars)."""
 CONTEXT_MESSAGES = 200
 """What a worker is given of a conversation at the most; DESIGN's window by tokens is the worker's to cut."""
+CHAT_FIELDS = ("meta", "active", "count", "input_tokens", "output_tokens", "estimated")
+"""What a chat is made of; CHAT in lib.lua."""
+
+
+def chat(fields: Sequence[object]) -> chat_pb2.Chat | None:
+    """A chat from its `CHAT_FIELDS`; None: there is none."""
+    meta, active, count, input_tokens, output_tokens, estimated = fields
+    if not meta or not active or not count:
+        return None
+    made = chat_pb2.Chat.FromString(_bytes(meta))
+    made.last_activity_at.FromMicroseconds(int(_bytes(active)))
+    made.message_count = int(_bytes(count))
+    if input_tokens and output_tokens:
+        made.usage.input_tokens = int(_bytes(input_tokens))
+        made.usage.output_tokens = int(_bytes(output_tokens))
+        made.usage.estimated = bool(estimated)
+    return made
+
+
+def chat_fixed(chat: chat_pb2.Chat) -> bytes:
+    """The first of a chat's fields: all but what the others hold."""
+    fixed = chat_pb2.Chat()
+    fixed.CopyFrom(chat)
+    for name in ("last_activity_at", "message_count", "usage"):
+        fixed.ClearField(name)
+    return fixed.SerializeToString()
+
+
+def person(participant: chat_pb2.Participant) -> bytes:
+    """A participant with the role in front, where scripts see it."""
+    return b"%d" % participant.role + participant.SerializeToString()
+
+
+def participant(person: bytes) -> chat_pb2.Participant:
+    """A participant as stored."""
+    return chat_pb2.Participant.FromString(person[1:])
+
+
+def role_in(person: bytes | None) -> int | None:
+    """The role of somebody as stored; None: a stranger."""
+    return int(person[:1]) if person else None
 
 
 def messages(
@@ -23,12 +63,9 @@ def messages(
     """Messages from the pairs (message, content) of a run of sequences; the answer under way gets its text so far."""
     made: list[chat_pb2.Message] = []
     for index in range(0, len(parts), 2):
-        stored, content = parts[index], parts[index + 1]
-        if not isinstance(stored, bytes):
+        if not parts[index]:
             continue
-        message = chat_pb2.Message.FromString(stored)
-        if isinstance(content, bytes):
-            message.content = content.decode()
+        message = _message(parts[index], parts[index + 1])
         if first + index // 2 == answer_sequence:
             message.content = answer_text.decode()
         made.append(message)
@@ -37,58 +74,62 @@ def messages(
 
 def claimed_turn(chat_id: str, lease_id: str, raw: Sequence[object]) -> session_pb2.ClaimedTurn:
     """What a worker gets, from what the claim script returned."""
-    (turn, fence, text, started, left_ms, claims, sequence, answer_id, settings, meta, first, parts, body) = raw
-    chat = chat_pb2.Chat.FromString(_bytes(meta))
+    (turn, fence, text, started, left_ms, claims, answer_id, settings, chat_fields, first, history, behind, body) = raw
+    turn_chat = chat(_list(chat_fields))
+    assert turn_chat is not None  # noqa: S101  for the type checker: the script found it
     answers = chat_pb2.AnswerSettings()
-    answers.CopyFrom(chat.answers)
+    answers.CopyFrom(turn_chat.answers)
     # Fields that are set win, field by field: that is what merging protobuf does.
     answers.MergeFromString(_bytes(settings))
-    # Lua's empty table is an empty map or an empty array.
-    assert isinstance(parts, list | dict)  # noqa: S101  for the type checker: the script's shape is fixed
-    turn_sequence, first_sequence, time_left_ms = _number(sequence), _number(first), _number(left_ms)
-    history = messages(first_sequence, list(parts), 0, b"")
+    own = chat_pb2.Message.FromString(_bytes(body)) if body else None
     claimed = session_pb2.ClaimedTurn(
         lease=session_pb2.Lease(
             chat_id=chat_id, turn_id=_bytes(turn).decode(), lease_id=lease_id, fence=_number(fence)
         ),
-        chat=chat,
+        chat=turn_chat,
         answers=answers,
-        context=context(history, turn_sequence, chat_pb2.Message.FromString(_bytes(body)) if body else None),
+        context=context(_number(first), _list(history), _list(behind), own),
         answer_id=_bytes(answer_id).decode(),
         started=bool(started),
         text=_bytes(text).decode(),
         claims=_number(claims),
         ephemeral=bool(body),
     )
-    claimed.time_left.FromMilliseconds(max(0, time_left_ms))
+    claimed.time_left.FromMilliseconds(max(0, _number(left_ms)))
     return claimed
 
 
 def context(
-    history: Iterable[chat_pb2.Message], turn_sequence: int, passing: chat_pb2.Message | None = None
+    first: int, history: Sequence[object], behind: Sequence[object], passing: chat_pb2.Message | None
 ) -> list[chat_pb2.Message]:
-    """The conversation that a turn answers: each answer behind the message it answers, ending with the turn's own.
+    """The conversation that a turn answers, ending with its own message, each other one followed by its last answer.
 
-    That is the one at `turn_sequence`, or `passing`, which is in no history, behind it. Messages that came after it
-    wait for turns of their own; an answer to it, by an earlier claim, is not context.
+    `history`: triples (message, content, its answer's sequence) of a run of sequences from `first`; the last is the
+    turn's own, or the one that `passing`, which is in no history, stands behind. `behind`: triples (sequence, message,
+    content) of answers that came later. An answer whose question is out of sight is so itself; one to the turn's own
+    message is not context.
     """
-    known = list(history)
-    sequence_of = {message.id: message.sequence for message in known}
-    places: list[tuple[tuple[int, int], chat_pb2.Message]] = []
-    for message in known:
+    last = first + len(history) // 3 - 1
+    asked: list[tuple[int, int, chat_pb2.Message]] = []
+    answers: dict[int, chat_pb2.Message] = {}
+    for index in range(0, len(history), 3):
+        if not history[index]:
+            continue
+        sequence, answer = first + index // 3, history[index + 2]
+        message = _message(history[index], history[index + 1])
         if message.role == chat_pb2.ROLE_ASSISTANT:
-            if message.answer.state == AnswerState.RUNNING.value:
-                continue
-            # An answer whose question is out of sight stands where it was appended.
-            answered = sequence_of.get(message.reply_to_id, message.sequence)
-            if answered < turn_sequence or (passing and answered == turn_sequence):
-                # How it was come by is nothing to a model, and most of the message.
-                message.answer.ClearField("attempts")
-                places.append(((answered, message.sequence), message))
-        elif message.sequence <= turn_sequence:
-            places.append(((message.sequence, 0), message))
-    places.sort(key=lambda place: place[0])
-    ordered = [message for _, message in places]
+            answers[sequence] = message
+        else:
+            asked.append((sequence, int(_bytes(answer)) if answer else 0, message))
+    for index in range(0, len(behind), 3):
+        answers[_number(behind[index])] = _message(behind[index + 1], behind[index + 2])
+    ordered: list[chat_pb2.Message] = []
+    for sequence, answer_sequence, message in asked:
+        ordered.append(message)
+        if answer_sequence and (sequence < last or passing):
+            # How it was come by is nothing to a model, and most of the message.
+            answers[answer_sequence].answer.ClearField("attempts")
+            ordered.append(answers[answer_sequence])
     if passing:
         ordered.append(passing)
     return newest(ordered[-CONTEXT_MESSAGES:], CONTEXT_BYTES)
@@ -104,6 +145,19 @@ def newest(messages: Sequence[chat_pb2.Message], most_bytes: int) -> list[chat_p
             break
         kept -= 1
     return list(messages[kept:])
+
+
+def _message(stored: object, content: object) -> chat_pb2.Message:
+    message = chat_pb2.Message.FromString(_bytes(stored))
+    if isinstance(content, bytes):
+        message.content = content.decode()
+    return message
+
+
+def _list(value: object) -> Sequence[object]:
+    # Lua's empty table is an empty map or an empty array.
+    assert isinstance(value, list | dict)  # noqa: S101  for the type checker: the script's shape is fixed
+    return list(value)
 
 
 def _bytes(value: object) -> bytes:

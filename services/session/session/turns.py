@@ -13,6 +13,7 @@ from switchboard.session.v1 import session_pb2
 
 from session import keys, scripts, stored
 from session.redis_link import RedisLink, pack
+from session.roles import CALLING_SERVICE, Asker, admitted
 
 log = logging.getLogger(__name__)
 
@@ -77,36 +78,31 @@ class Turns:
         self._max_waiting = max_waiting
         self._polls = 0
 
-    async def begin(self, request: session_pb2.BeginTurnRequest, limit_s: float, lease_id: str) -> Begun:
-        """Appends the message and makes its turn due; claims it under `lease_id` unless that is empty.
+    async def begin(
+        self, request: session_pb2.BeginTurnRequest, limit_s: float, lease_id: str, turn_id: str, asker: Asker
+    ) -> Begun:
+        """Appends the message, unless one is to be answered again, and makes its turn due; claims it under `lease_id`
+        unless that is empty.
 
-        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: archived, ALREADY_EXISTS, QUEUE_FULL, UNAVAILABLE).
+        `turn_id`: of the turn, new; empty without an answer.
+
+        Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED: archived, or by role, ALREADY_EXISTS, QUEUE_FULL,
+        UNAVAILABLE).
         """
-        given = request.message
-        message = chat_pb2.Message(
-            id=given.id or self._new_id(),
-            chat_id=request.chat_id,
-            role=given.role,
-            sender_id=given.sender_id,
-            content=given.content,
-            reply_to_id=given.reply_to_id,
-        )
-        message.created_at.FromMicroseconds(self._now_us())
-        if given.HasField("metadata"):
-            message.metadata.CopyFrom(given.metadata)
-        turn_id = answer_id = ""
-        if not request.without_answer:
-            turn_id, answer_id = self._new_id(), self._new_id()
+        answer_id = self._new_id() if turn_id else ""
+        event = b""
+        if request.answer_again:
+            message = await self._question(request.chat_id, request.answer_again)
+        else:
+            message = self._message(request.chat_id, request.message)
             message.turn_id = turn_id
-        event = event_pb2.Event(
-            message_created=event_pb2.MessageCreated(message=message, turn_id=turn_id, answer_id=answer_id)
-        )
-        key = f"{len(given.sender_id)}|{given.sender_id}|{request.idempotency_key}" if request.idempotency_key else ""
+            created = event_pb2.MessageCreated(message=message, turn_id=turn_id, answer_id=answer_id)
+            event = event_pb2.Event(message_created=created).SerializeToString()
         arguments = [
-            event.SerializeToString(),
-            message.SerializeToString(),
-            message.id,
-            key,
+            event,
+            b"" if request.answer_again else message.SerializeToString(),
+            request.answer_again or message.id,
+            _key(request, asker),
             turn_id,
             answer_id,
             request.answers.SerializeToString(),
@@ -115,11 +111,17 @@ class Turns:
             lease_id,
             LEASE_MS,
             request.ephemeral,
+            message.sequence if request.answer_again else False,
+            *asker.arguments,
         ]
-        root = keys.chat(request.chat_id)
-        outcome, *rest = await self._link.run_packed(
-            scripts.BEGIN_TURN, [root], self._link.publish_command, self._link.channel(request.chat_id), pack(arguments)
+        raw = await self._link.run_packed(
+            scripts.BEGIN_TURN,
+            [keys.chat(request.chat_id)],
+            self._link.publish_command,
+            self._link.channel(request.chat_id),
+            pack(arguments),
         )
+        outcome, *rest = admitted(raw)
         match outcome:
             case b"ok":
                 sequence, epoch, offset, state, claimed, people = rest
@@ -136,27 +138,51 @@ class Turns:
                 )
             case b"again":
                 first, state = rest
-                return await self._again(message, first, state)
+                return await self._again(request.chat_id, message, first, state)
             case b"archived":
                 raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "the chat is archived; nothing can be posted to it")
             case b"taken":
                 raise SwitchboardError(ErrorCode.ALREADY_EXISTS, "this message id is taken", field="message.id")
-            case b"full":
+            case b"unknown":
+                raise SwitchboardError(
+                    ErrorCode.NOT_FOUND, "no such message of a person in this chat", field="answer_again"
+                )
+            case _:
                 raise SwitchboardError(
                     ErrorCode.QUEUE_FULL, "too many messages wait for an answer in this chat; wait for one to end"
                 )
-            case _:
-                raise no_chat()
 
-    async def _again(self, message: chat_pb2.Message, first: Sequence[Any], state: bytes | bool) -> Begun:
+    def _message(self, chat_id: str, given: chat_pb2.Message) -> chat_pb2.Message:
+        message = chat_pb2.Message(
+            id=given.id or self._new_id(),
+            chat_id=chat_id,
+            role=given.role,
+            sender_id=given.sender_id,
+            content=given.content,
+            reply_to_id=given.reply_to_id,
+        )
+        message.created_at.FromMicroseconds(self._now_us())
+        if given.HasField("metadata"):
+            message.metadata.CopyFrom(given.metadata)
+        return message
+
+    async def _question(self, chat_id: str, message_id: str) -> chat_pb2.Message:
+        """A person's message, as stored; an empty one if there is none of that id: the script says so in its turn. What
+        is looked at here never changes."""
+        raw = await self._link.run_packed(scripts.READ_TEXT, [keys.chat(chat_id)], message_id)
+        message = chat_pb2.Message.FromString(raw[0] if raw else b"")
+        if message.role != chat_pb2.ROLE_USER:
+            return chat_pb2.Message()
+        message.content = raw[1].decode() or message.content
+        return message
+
+    async def _again(self, chat_id: str, message: chat_pb2.Message, first: Sequence[Any], state: bytes | bool) -> Begun:
         message_id, sequence, turn_id, answer_id, epoch, offset = first
         if sequence:
             raw = await self._link.run_packed(
-                scripts.READ_MESSAGES, [keys.chat(message.chat_id)], 1, int(sequence) - 1, 0
+                scripts.READ_MESSAGES, [keys.chat(chat_id)], 1, int(sequence) - 1, 0, *CALLING_SERVICE.arguments
             )
-            if raw is False:
-                raise no_chat()
-            _, first_sequence, parts, answer_sequence, text = raw
+            _, first_sequence, parts, answer_sequence, text = admitted(raw)
             message = stored.messages(int(first_sequence), parts, int(answer_sequence), text)[0]
         else:
             # Of an ephemeral message nothing is kept but its name.
@@ -172,15 +198,18 @@ class Turns:
             participants=(),
         )
 
+    async def is_repeat(self, request: session_pb2.BeginTurnRequest, asker: Asker) -> bool:
+        """Whether an earlier call with this idempotency key appended its message. Raises: SwitchboardError."""
+        key = _key(request, asker)
+        return bool(key) and bool(await self._link.execute("EXISTS", f"{keys.chat(request.chat_id)}:key:{key}"))
+
     async def claim(self, name: TurnName, lease_id: str) -> session_pb2.ClaimedTurn | None:
         """Claims a turn (any of the chat, if its id is empty); None: nothing to claim. Raises: SwitchboardError."""
         raw = await self._link.run_packed(
             scripts.CLAIM_TURN, [keys.chat(name.chat_id)], name.turn_id, lease_id, LEASE_MS
         )
-        if raw is False:
-            raise no_chat()
         # Lua's empty table is an empty map or an empty array.
-        return stored.claimed_turn(name.chat_id, lease_id, raw) if raw else None
+        return stored.claimed_turn(name.chat_id, lease_id, raw) if admitted(raw) else None
 
     async def renew(self, leases: Sequence[session_pb2.Lease]) -> list[session_pb2.Lease]:
         """Extends leases; returns those that are lost. Those in a shard that is out of reach are neither.
@@ -199,11 +228,15 @@ class Turns:
         )
         return [group[int(index) - 1] for index in raw]
 
-    async def cancel(self, chat_id: str, turn_id: str, *, by: str, everything: bool) -> Ended:
+    async def cancel(
+        self, chat_id: str, turn_id: str, *, by: str, everything: bool, asker: Asker = CALLING_SERVICE
+    ) -> Ended:
         """Stops a turn (the one that runs or is due, if its id is empty). Raises: SwitchboardError."""
         patch = chat_pb2.Message(answer=chat_pb2.Answer(state=chat_pb2.ANSWER_STATE_CANCELLED))
         rest = event_pb2.ResponseCancelled(cancelled_by=by)
-        return await self._end(chat_id, turn_id, "cancelled", rest, patch, only_late=False, everything=everything)
+        return await self._end(
+            chat_id, turn_id, "cancelled", rest, patch, asker, only_late=False, everything=everything
+        )
 
     async def fail_late(self, name: TurnName) -> Ended:
         """Fails a turn if its deadline has passed, by Redis' clock. Raises: SwitchboardError."""
@@ -220,6 +253,7 @@ class Turns:
             "failed",
             event_pb2.ResponseFailed(answer=answer),
             chat_pb2.Message(answer=answer),
+            CALLING_SERVICE,
             only_late=True,
             everything=False,
         )
@@ -231,20 +265,28 @@ class Turns:
         state: str,
         rest: event_pb2.ResponseCancelled | event_pb2.ResponseFailed,
         patch: chat_pb2.Message,
+        asker: Asker,
         *,
         only_late: bool,
         everything: bool,
     ) -> Ended:
+        arguments = [
+            turn_id,
+            state,
+            rest.SerializeToString(),
+            patch.SerializeToString(),
+            only_late,
+            everything,
+            *asker.arguments,
+        ]
         raw = await self._link.run_packed(
             scripts.END_TURN,
             [keys.chat(chat_id)],
             self._link.publish_command,
             self._link.channel(chat_id),
-            pack([turn_id, state, rest.SerializeToString(), patch.SerializeToString(), only_late, everything]),
+            pack(arguments),
         )
-        if raw is False:
-            raise no_chat()
-        ended, following = raw
+        ended, following = admitted(raw)
         return Ended(tuple(turn.decode() for turn in ended), following.decode() if following else "")
 
     async def get(self, name: TurnName) -> session_pb2.GetTurnResponse:
@@ -315,9 +357,10 @@ async def _together(calls: Iterable[Coroutine[Any, Any, Found]]) -> list[Found]:
     return found
 
 
-def no_chat() -> SwitchboardError:
-    """What asking for a chat that is not there ends in."""
-    return SwitchboardError(ErrorCode.NOT_FOUND, "no such chat")
+def _key(request: session_pb2.BeginTurnRequest, asker: Asker) -> str:
+    """An idempotency key as it is stored: each sender's own. Empty: none."""
+    sender = request.message.sender_id or asker.user_id
+    return f"{len(sender)}|{sender}|{request.idempotency_key}" if request.idempotency_key else ""
 
 
 def _turn_name(member: bytes) -> TurnName:

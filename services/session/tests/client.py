@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import grpc.aio
 from chat.codec import event_from_proto, message_from_proto
@@ -68,9 +69,10 @@ class SessionClient:
     async def close(self) -> None:
         await self.channel.close()
 
-    async def call(self, method: str, request: Any) -> Any:
+    async def call(self, method: str, request: Any, user: str = "") -> Any:
+        metadata = (*self.metadata, ("x-switchboard-user", quote(user))) if user else self.metadata
         try:
-            return await getattr(self.stub, method)(request, metadata=self.metadata, timeout=10, wait_for_ready=True)
+            return await getattr(self.stub, method)(request, metadata=metadata, timeout=10, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             raise Refused(error) from None
 
@@ -100,6 +102,26 @@ class SessionClient:
     async def begin(self, chat_id: str, text: str = "hello", **fields: Any) -> session_pb2.BeginTurnResponse:
         message = chat_pb2.Message(role=chat_pb2.ROLE_USER, content=text, sender_id="owner")
         return await self.call("BeginTurn", session_pb2.BeginTurnRequest(chat_id=chat_id, message=message, **fields))
+
+    async def again(
+        self, chat_id: str, message_id: str, user: str = "", **fields: Any
+    ) -> session_pb2.BeginTurnResponse:
+        request = session_pb2.BeginTurnRequest(chat_id=chat_id, answer_again=message_id, **fields)
+        return await self.call("BeginTurn", request, user)
+
+    async def answer(self, chat_id: str, *texts: str) -> list[str]:
+        """Answers the turn that is due; returns the texts of its context."""
+        turn = await self.claim(chat_id)
+        assert turn is not None
+        await self.answered(turn, *texts)
+        return [message.content for message in turn.context]
+
+    async def answered(self, turn: session_pb2.ClaimedTurn, *texts: str) -> None:
+        """Completes a claimed turn."""
+        worker = Worker(self, turn)
+        if texts:
+            assert not (await worker.say(*texts)).error
+        assert not (await worker.complete()).error
 
     async def claim(self, chat_id: str) -> session_pb2.ClaimedTurn | None:
         try:
@@ -193,20 +215,22 @@ class Worker:
             self.length = 0
         return result
 
-    async def complete(self) -> session_pb2.AppendResult:
+    async def complete(self, usage: chat_pb2.Usage | None = None) -> session_pb2.AppendResult:
         answer = chat_pb2.Answer(
             state=chat_pb2.ANSWER_STATE_COMPLETED,
             finish_reason=chat_pb2.FINISH_REASON_STOP,
             provider="p",
             model="m-2026",
-            usage=chat_pb2.Usage(input_tokens=3, output_tokens=4),
+            usage=usage or chat_pb2.Usage(input_tokens=3, output_tokens=4),
         )
         completed = event_pb2.ResponseCompleted(message_id=self.turn.answer_id, text_length=self.length, answer=answer)
         events = [] if self.started else [self.start_event()]
         return await self.append(*events, event_pb2.Event(response_completed=completed))
 
-    async def fail(self) -> session_pb2.AppendResult:
+    async def fail(self, usage: chat_pb2.Usage | None = None) -> session_pb2.AppendResult:
         failure = chat_pb2.Failure(code=chat_pb2.ERROR_CODE_PROVIDER_UNAVAILABLE, message="down", retryable=True)
-        answer = chat_pb2.Answer(state=chat_pb2.ANSWER_STATE_FAILED, failure=failure, provider="p", model="m")
+        answer = chat_pb2.Answer(
+            state=chat_pb2.ANSWER_STATE_FAILED, failure=failure, provider="p", model="m", usage=usage
+        )
         failed = event_pb2.ResponseFailed(message_id=self.turn.answer_id, text_length=self.length, answer=answer)
         return await self.append(event_pb2.Event(response_failed=failed))

@@ -57,7 +57,7 @@ async def shards() -> AsyncIterator[Shards]:
             gateways=0,
             simulator=False,
             redis_url=cluster.url,
-            environment=cluster.environment,
+            environment={"RATE_LIMITS": "off", **cluster.environment},
         ) as stack,
     ):
         token = stack.secrets.internal_token

@@ -191,20 +191,20 @@ def test_people_and_chats_are_listed_and_the_list_mends_itself(running: Running)
     async def scenario() -> None:
         client = running.clients[0]
         first, second = await client.new_chat(), await client.new_chat()
-        participant = chat_pb2.Participant(user_id="guest", username="G", role=chat_pb2.PARTICIPANT_ROLE_MEMBER)
+        participant = chat_pb2.Participant(user_id="only here", username="G", role=chat_pb2.PARTICIPANT_ROLE_MEMBER)
         for chat_id in (first, second):
             put = session_pb2.PutParticipantRequest(chat_id=chat_id, participant=participant)
             await client.call("PutParticipant", put)
         people = await client.call("ListParticipants", session_pb2.ListParticipantsRequest(chat_id=first))
-        assert [one.user_id for one in people.participants] == ["owner", "guest"]
-        listing = session_pb2.ListChatsRequest(user_id="guest", dialect="test")
+        assert [one.user_id for one in people.participants] == ["owner", "only here"]
+        listing = session_pb2.ListChatsRequest(user_id="only here", dialect="test")
         await client.begin(first)
         assert [chat.id for chat in (await client.call("ListChats", listing)).chats] == [first, second]
-        page = session_pb2.ListChatsRequest(user_id="guest", dialect="test", limit=1, offset=1)
+        page = session_pb2.ListChatsRequest(user_id="only here", dialect="test", limit=1, offset=1)
         assert [chat.id for chat in (await client.call("ListChats", page)).chats] == [second]
         await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=first))
         assert [chat.id for chat in (await client.call("ListChats", listing)).chats] == [second]
-        remove = session_pb2.RemoveParticipantRequest(chat_id=second, user_id="guest")
+        remove = session_pb2.RemoveParticipantRequest(chat_id=second, user_id="only here")
         await client.call("RemoveParticipant", remove)
         assert not (await client.call("ListChats", listing)).chats
 

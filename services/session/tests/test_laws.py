@@ -3,7 +3,9 @@
 1. folding a snapshot and the later events gives what folding all events gives, at every cut, and that is the history;
 2. offsets are contiguous, and an append is applied once however often it is sent;
 3. a keyed send that was acknowledged is in the history exactly once;
-4. a turn that began ends completed, failed or cancelled.
+4. a turn that began ends completed, failed or cancelled;
+5. its context is the conversation up to the message that it answers, with each one's last answer that has a text;
+6. who may not do something changes nothing by trying.
 """
 
 import asyncio
@@ -20,11 +22,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, preco
 from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2
 
-from .client import SessionClient, Worker, log_events
+from .client import Refused, SessionClient, Worker, log_events
 from .conftest import Running
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=12)
 GOES_ON = (ResponseDelta, ResponseRestarted, ResponseCompleted, ResponseFailed)
+OWNER, ADMIN, MEMBER, READER = chat_pb2.ParticipantRole.values()[1:]
+STRANGER = 9
+PEOPLE = ["owner", "ann", "bob"]
+WHO = st.sampled_from(["owner", "owner", "owner", "ann", "bob"])
 ENDED = {session_pb2.TURN_STATE_COMPLETED, session_pb2.TURN_STATE_FAILED, session_pb2.TURN_STATE_CANCELLED}
 
 
@@ -38,9 +44,12 @@ class ChatMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.turns: dict[str, str] = {}
-        self.keys: dict[str, str] = {}
-        self.stored: set[str] = set()
-        self.passing: set[str] = set()
+        self.questions: dict[str, str] = {}
+        self.keys: dict[tuple[str, str], tuple[str, str]] = {}
+        self.stored: list[str] = []
+        self.passing: dict[str, int] = {}
+        self.answered: dict[str, str] = {}
+        self.roles = {"owner": OWNER}
         self.workers: list[Worker] = []
 
     def wait(self, work: Any) -> Any:
@@ -54,22 +63,79 @@ class ChatMachine(RuleBasedStateMachine):
         self.chat_id = self.wait(self.running.clients[0].new_chat())
         self.first = chat_pb2.Position(epoch=self.wait(self.running.clients[0].read(self.chat_id)).position.epoch)
 
-    @rule(data=st.data(), text=TEXT, key=st.sampled_from(["", "a", "b", "c"]), what=st.sampled_from("sssse"))
-    def send(self, data: st.DataObject, text: str, key: str, what: str) -> None:
+    def role(self, user: str) -> int:
+        return self.roles.get(user, STRANGER)
+
+    def asked(self, client: SessionClient, method: str, request: Any, user: str, *, allowed: bool) -> Any:
+        """What a call returned; None: it was refused, as it had to be."""
+        if allowed:
+            return self.wait(client.call(method, request, user))
+        before = self.wait(client.read(self.chat_id))
+        with pytest.raises(Refused, match="PERMISSION_DENIED"):
+            self.wait(client.call(method, request, user))
+        assert self.wait(client.read(self.chat_id)) == before
+        return None
+
+    @rule(data=st.data(), by=WHO, user=st.sampled_from(PEOPLE), role=st.sampled_from([ADMIN, MEMBER, READER, None]))
+    def place(self, data: st.DataObject, by: str, user: str, role: Any) -> None:
+        weaker = self.role(by) < min(self.role(user), STRANGER if role is None else role)
+        allowed = user != "owner" and ((self.role(by) <= ADMIN and weaker) or (by == user and role is None))
+        if role is None:
+            removal = session_pb2.RemoveParticipantRequest(chat_id=self.chat_id, user_id=user)
+            self.asked(self.client(data), "RemoveParticipant", removal, by, allowed=allowed)
+        else:
+            participant = chat_pb2.Participant(user_id=user, role=role)
+            putting = session_pb2.PutParticipantRequest(chat_id=self.chat_id, participant=participant)
+            self.asked(self.client(data), "PutParticipant", putting, by, allowed=allowed)
+        if allowed and role is None:
+            self.roles.pop(user, None)
+        elif allowed:
+            self.roles[user] = role
+
+    @rule(data=st.data(), text=TEXT, key=st.sampled_from(["", "a", "b", "c"]), what=st.sampled_from("ssssea"), user=WHO)
+    def send(self, data: st.DataObject, text: str, key: str, what: str, user: str) -> None:
         waiting = sum(state == "open" for state in self.turns.values())
-        if waiting > 8 and not self.keys.get(key):
+        if (waiting > 8 and (user, key) not in self.keys) or (what == "a" and not self.stored):
             return
-        begun = self.wait(self.client(data).begin(self.chat_id, text, idempotency_key=key, ephemeral=what == "e"))
-        if key in self.keys:
+        request = session_pb2.BeginTurnRequest(chat_id=self.chat_id, idempotency_key=key, ephemeral=what == "e")
+        if what == "a":
+            request.answer_again = data.draw(st.sampled_from(self.stored), label="message")
+        else:
+            request.message.CopyFrom(chat_pb2.Message(role=chat_pb2.ROLE_USER, content=text, sender_id=user))
+        begun = self.asked(self.client(data), "BeginTurn", request, user, allowed=self.role(user) <= MEMBER)
+        if begun is None:
+            return
+        if (user, key) in self.keys:
             assert begun.repeated
-            assert begun.message.id == self.keys[key]
+            assert (begun.message.id, begun.turn_id) == self.keys[user, key]
             return
         assert not begun.repeated
-        (self.passing if what == "e" else self.stored).add(begun.message.id)
         assert (begun.message.sequence == 0) == (what == "e")
+        if what == "e":
+            self.passing[begun.message.id] = len(self.stored)
+        elif what == "a":
+            assert begun.message.id == request.answer_again
+        else:
+            self.stored.append(begun.message.id)
         if key:
-            self.keys[key] = begun.message.id
+            self.keys[user, key] = begun.message.id, begun.turn_id
         self.turns[begun.turn_id] = "open"
+        self.questions[begun.turn_id] = begun.message.id
+
+    def context(self, turn_id: str) -> list[str]:
+        """The ids of the messages that a turn's context must have now."""
+        own = self.questions[turn_id]
+        before = self.passing[own] if own in self.passing else self.stored.index(own)
+        said: list[str] = []
+        for message_id in self.stored[:before]:
+            said.extend(filter(None, (message_id, self.answered.get(message_id))))
+        return [*said, own]
+
+    def note_answer(self, turn_id: str) -> None:
+        """A turn has ended."""
+        for message in self.wait(self.running.clients[0].history(self.chat_id)):
+            if message.turn_id == turn_id and message.answer is not None and message.content:
+                self.answered[self.questions[turn_id]] = message.id
 
     @rule(data=st.data())
     def claim(self, data: st.DataObject) -> None:
@@ -77,9 +143,8 @@ class ChatMachine(RuleBasedStateMachine):
         if turn is not None:
             oldest = next(turn_id for turn_id, state in self.turns.items() if state == "open")
             assert turn.lease.turn_id == oldest, "turns run in the order in which they began"
-            assert turn.context[-1].turn_id == turn.lease.turn_id, "a turn's context ends at its own message"
+            assert [message.id for message in turn.context] == self.context(turn.lease.turn_id)
             assert turn.ephemeral == (turn.context[-1].id in self.passing)
-            assert not self.passing & {message.id for message in turn.context[:-1]}
             self.workers.append(Worker(self.client(data), turn))
 
     @precondition(lambda self: self.workers)
@@ -110,24 +175,26 @@ class ChatMachine(RuleBasedStateMachine):
             assert not result.error
             if what in "cf":
                 self.turns[turn_id] = "ended"
+                self.note_answer(turn_id)
 
-    @rule(data=st.data(), everything=st.booleans())
-    def stop(self, data: st.DataObject, everything: bool) -> None:
-        ended = self.wait(
-            self.client(data).call("CancelTurn", session_pb2.CancelTurnRequest(chat_id=self.chat_id, all=everything))
-        ).turn_ids
-        for turn_id in ended:
+    @rule(data=st.data(), everything=st.booleans(), user=WHO)
+    def stop(self, data: st.DataObject, everything: bool, user: str) -> None:
+        request = session_pb2.CancelTurnRequest(chat_id=self.chat_id, all=everything)
+        stopped = self.asked(self.client(data), "CancelTurn", request, user, allowed=self.role(user) <= MEMBER)
+        if stopped is None:
+            return
+        for turn_id in stopped.turn_ids:
             assert self.turns[turn_id] == "open"
             self.turns[turn_id] = "stopped"
+            self.note_answer(turn_id)
         if everything:
             assert all(state != "open" for state in self.turns.values())
 
     @rule(data=st.data(), text=TEXT)
     def edit(self, data: st.DataObject, text: str) -> None:
-        keyed = sorted(self.stored & set(self.keys.values()))
-        if not keyed:
+        if not self.stored:
             return
-        message_id = data.draw(st.sampled_from(keyed), label="message")
+        message_id = data.draw(st.sampled_from(self.stored), label="message")
         request = session_pb2.EditMessageRequest(chat_id=self.chat_id, message_id=message_id, content=text)
         assert self.wait(self.client(data).call("EditMessage", request)).message.content == text
 

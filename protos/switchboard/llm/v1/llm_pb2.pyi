@@ -247,12 +247,19 @@ class GenerateRequest(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
+    OWN_KEYS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model or a route of ListModels; empty: the default route."""
     temperature: _builtins.float
     """0.0 to 2.0; absent: the provider's default. Left out where the model takes none."""
     max_output_tokens: _builtins.int
     """1 to 128,000; 0: the route's default."""
+    own_keys: _builtins.bool
+    """Use the acting user's own provider key where there is one: its provider is asked first. When that provider is down, the
+    platform's route follows, unless the operator forbids it. A key that is refused or spent ends the call with
+    API_KEY_REFUSED, and the platform's is not used instead. UNAVAILABLE (UNAVAILABLE): the keys can't be looked up. Without
+    an acting user ("x-switchboard-user") it says nothing.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputMessage]:
         """At least one that is not ROLE_SYSTEM; at most 10,000, and 10,000 parts all together."""
@@ -272,10 +279,11 @@ class GenerateRequest(_message.Message):
         max_output_tokens: _builtins.int = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
         tools: _abc.Iterable[Global___Tool] | None = ...,
+        own_keys: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "model", b"model", "stop", b"stop", "temperature", b"temperature", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "model", b"model", "own_keys", b"own_keys", "stop", b"stop", "temperature", b"temperature", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015

@@ -380,18 +380,24 @@ class RevealProviderKeysResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     KEYS_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def keys(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """By provider: {"openai": "sk-..."}."""
+
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Providers that the user has a key for which can't be decrypted: what that key was to pay, nobody else's may."""
 
     def __init__(
         self,
         *,
         keys: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,7 +122,7 @@ class UserServiceServicer:
 
     def RevealProviderKeys(self, request, context):
         """A user's keys, decrypted. For workers alone: the call's token must be the workers' (WORKER_TOKEN); with any other,
-        PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is left out, and said in this service's log.
+        PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is named, and said in this service's log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

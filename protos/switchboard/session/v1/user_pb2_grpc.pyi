@@ -54,7 +54,7 @@ class UserServiceStub:
     """Deletes a user's key for a provider. Idempotent: deleting one that is not there succeeds."""
     RevealProviderKeys: _grpc.UnaryUnaryMultiCallable[_user_pb2.RevealProviderKeysRequest, _user_pb2.RevealProviderKeysResponse]
     """A user's keys, decrypted. For workers alone: the call's token must be the workers' (WORKER_TOKEN); with any other,
-    PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is left out, and said in this service's log.
+    PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is named, and said in this service's log.
     """
 
 @_typing.type_check_only
@@ -79,7 +79,7 @@ class UserServiceAsyncStub(UserServiceStub):
     """Deletes a user's key for a provider. Idempotent: deleting one that is not there succeeds."""
     RevealProviderKeys: _aio.UnaryUnaryMultiCallable[_user_pb2.RevealProviderKeysRequest, _user_pb2.RevealProviderKeysResponse]  # type: ignore[assignment]
     """A user's keys, decrypted. For workers alone: the call's token must be the workers' (WORKER_TOKEN); with any other,
-    PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is left out, and said in this service's log.
+    PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is named, and said in this service's log.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,7 +143,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.RevealProviderKeysResponse, _abc.Awaitable[_user_pb2.RevealProviderKeysResponse]]:
         """A user's keys, decrypted. For workers alone: the call's token must be the workers' (WORKER_TOKEN); with any other,
-        PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is left out, and said in this service's log.
+        PERMISSION_DENIED. A key that can't be decrypted (its master key is gone) is named, and said in this service's log.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

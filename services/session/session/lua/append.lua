@@ -4,7 +4,8 @@
 -- ARGV[3]  msgpack: one {turn, lease, fence, sequence, opened, events} for each key. opened: the sequence of the lease's
 --          append with its last 's' or 'r', this one's too; 0: none, it goes on from an earlier lease's. An event is
 --          {'d', Event, text, text offset} | {'s', Event, Message, message id} | {'r', Event}
---          | {'completed' or 'failed', Event, patch of the answer's Message, text length}; the last two stand last
+--          | {'completed' or 'failed', Event, patch of the answer's Message, text length, input tokens, output tokens,
+--          whether they are estimated}; the last two stand last
 -- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false, sequence that the
 --          answer's message got here or false, whether it was applied now}
 --          | {'lost'} | {'text', stored length} | {'unopened'} | {'refused'}: the answer has begun already, or has not
@@ -83,7 +84,15 @@ for i, root in ipairs(KEYS) do
       local following = false
       redis.call('HSET', root, 'head', int(first + #blobs - 1), 'seq', sequence, 'opened', opened)
       if ended then
-        following = finish(root, turn, ended, events[#events][3])
+        local patch, _, input, output, estimated = unpack(events[#events], 3, 7)
+        following = finish(root, turn, ended, patch)
+        if input > 0 or output > 0 then
+          redis.call('HINCRBY', root, 'input_tokens', int(input))
+          redis.call('HINCRBY', root, 'output_tokens', int(output))
+          if estimated then
+            redis.call('HSET', root, 'estimated', 1)
+          end
+        end
         redis.call('HSET', root .. ':turn:' .. turn, 'ended_lease', lease, 'ended_seq', sequence)
       end
       results[i] = { 'ok', epoch, first + #blobs - 1, following, numbered_as, true }

@@ -1,16 +1,23 @@
--- Appends a message and makes the turn that answers it due, in one step; claims it at once for a worker at hand.
+-- Appends a message and makes the turn that answers it due, in one step; claims it at once for a worker at hand. Or
+-- makes a turn that answers a message of the history once more.
 -- KEYS[1]  root
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: {MessageCreated as Event, Message, message id, idempotency key or '', turn id or '', answer id,
---          settings, limit ms, turns that may wait, lease id or '', lease ms, whether to leave no history}
--- returns  msgpack: {'gone'} | {'archived'} | {'full'} | {'taken'} (the message id)
+--          settings, limit ms, turns that may wait, lease id or '', lease ms, whether to leave no history, sequence of the
+--          message to answer once more (0: there is none such) or false, acting user or '', weakest role}
+--          Answering once more takes that message's id, and neither Event nor Message.
+-- returns  msgpack: false (no such chat) | 'denied' | {'archived'} | {'full'} | {'taken'} (the message id)
+--          | {'unknown'} (the message to answer once more)
 --          | {'again', what the first call returned: {message, sequence, turn, answer, epoch, offset}, state of the turn}
 --          | {'ok', sequence or 0, epoch, offset, state, claim or false, user ids to list the chat for}
-local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms, ephemeral =
+local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms, ephemeral, again, user, weakest =
   unpack(cmsgpack.unpack(ARGV[3]))
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
-  return cmsgpack.pack({ 'gone' })
+  return cmsgpack.pack(false)
+end
+if not may(root, user, weakest) then
+  return cmsgpack.pack('denied')
 end
 local key_name = root .. ':key:' .. key
 if key ~= '' then
@@ -27,7 +34,10 @@ end
 if redis.call('HEXISTS', root, 'archived') == 1 then
   return cmsgpack.pack({ 'archived' })
 end
-if redis.call('HEXISTS', root .. ':ids', id) == 1 then
+local taken = redis.call('HGET', root .. ':ids', id)
+if again and taken ~= int(again) then
+  return cmsgpack.pack({ 'unknown' })
+elseif taken and not again then
   return cmsgpack.pack({ 'taken' })
 end
 local busy = redis.call('HGET', root, 'turn')
@@ -35,10 +45,12 @@ if turn ~= '' and busy and redis.call('LLEN', root .. ':queue') >= most then
   return cmsgpack.pack({ 'full' })
 end
 
-local sequence = 0
+local sequence = again or 0
 -- How much of the history the answer goes on from.
 local known
-if ephemeral then
+if again then
+  known = int(again)
+elseif ephemeral then
   known = redis.call('HGET', root, 'count')
 else
   sequence = redis.call('HINCRBY', root, 'count', 1)
@@ -48,8 +60,13 @@ else
   redis.call('HSET', root .. ':ids', id, known)
   event = event .. field(CREATED, field(1, numbered))
 end
-redis.call('HSET', root, 'active', int(now_us()))
-local offset, epoch = append(root, server_history(), { event }, false)
+local offset, epoch
+if again then
+  offset, epoch = open_log(root, server_history())
+else
+  redis.call('HSET', root, 'active', int(now_us()))
+  offset, epoch = append(root, server_history(), { event }, false)
+end
 local state, claimed = '', nil
 if turn ~= '' then
   redis.call('HSET', root .. ':turn:' .. turn, 'message', id, 'sequence', known, 'answer', answer,
@@ -77,5 +94,5 @@ if key ~= '' then
 end
 touch(root)
 notify(ARGV[1], ARGV[2])
-local listed = redis.call('HEXISTS', root, 'ttl') == 0 and redis.call('HKEYS', root .. ':people') or {}
+local listed = not again and redis.call('HEXISTS', root, 'ttl') == 0 and redis.call('HKEYS', root .. ':people') or {}
 return cmsgpack.pack({ 'ok', sequence, epoch, offset, state, claimed or false, listed })

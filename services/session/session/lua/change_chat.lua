@@ -2,23 +2,47 @@
 -- KEYS[1]  root
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: {key's suffix, field, value or false to remove it, archived: true, false or nil to leave it,
---          message sequence whose answer must not be under way or 0, what to put behind that message, Event}
--- returns  1 done, 0 no such chat, -1 the answer is under way
-local suffix, name, value, archived, sequence, patch, event = unpack(cmsgpack.unpack(ARGV[3]), 1, 7)
+--          message sequence whose answer must not be under way or 0, what to put behind that message, Event, acting user
+--          or '', weakest role}
+-- returns  msgpack: false (no such chat) | 'denied' | 'under way' (the answer is) | 'done'
+local suffix, name, value, archived, sequence, patch, event, user, weakest = unpack(cmsgpack.unpack(ARGV[3]), 1, 9)
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
-  return 0
+  return cmsgpack.pack(false)
+end
+
+-- Nobody changes the owner; everybody else may leave, and whoever governs does so over weaker roles than their own.
+local function may_place()
+  local known = role_of(root, name)
+  if known == OWNER then
+    return false
+  end
+  if user == '' or (user == name and not value) then
+    return true
+  end
+  local own = role_of(root, user)
+  return own <= weakest and own < known and own < role_in(value)
+end
+
+local allowed
+if suffix == ':people' then
+  allowed = may_place()
+else
+  allowed = may(root, user, weakest)
+end
+if not allowed then
+  return cmsgpack.pack('denied')
 end
 if sequence > 0 then
   if redis.call('HGET', root, 'answer') == int(sequence) then
-    return -1
+    return cmsgpack.pack('under way')
   end
   redis.call('HSET', root .. ':messages', int(sequence), redis.call('HGET', root .. ':messages', int(sequence)) .. patch)
 end
 if value then
   redis.call('HSET', root .. suffix, name, value)
-else
-  redis.call('HDEL', root .. suffix, name)
+elseif redis.call('HDEL', root .. suffix, name) == 0 then
+  return cmsgpack.pack('done')
 end
 if archived == true then
   redis.call('HSET', root, 'archived', 1)
@@ -31,4 +55,4 @@ if not redis.call('HGET', root, 'turn') then
 end
 touch(root)
 notify(ARGV[1], ARGV[2])
-return 1
+return cmsgpack.pack('done')

@@ -1,6 +1,6 @@
 -- Makes a chat, or returns the one that is there.
 -- KEYS[1]  root
--- ARGV[1]  Chat as protobuf    ARGV[2]  dialect    ARGV[3]  owner    ARGV[4]  Participant of the owner, or ''
+-- ARGV[1]  Chat as protobuf    ARGV[2]  dialect    ARGV[3]  owner    ARGV[4]  the owner as in :people
 -- ARGV[5]  lifetime in seconds after its last use, or ''
 -- returns  1 made, 0 it is there, -1 it is there and another's
 local root = KEYS[1]
@@ -11,9 +11,7 @@ if known[1] then
 end
 redis.call('HSET', root, 'meta', ARGV[1], 'dialect', ARGV[2], 'owner', ARGV[3], 'epoch', server_history(), 'head', 0,
   'count', 0, 'fence', 0, 'active', int(now_us()))
-if ARGV[4] ~= '' then
-  redis.call('HSET', root .. ':people', ARGV[3], ARGV[4])
-end
+redis.call('HSET', root .. ':people', ARGV[3], ARGV[4])
 if ARGV[5] ~= '' then
   redis.call('HSET', root, 'ttl', ARGV[5])
   touch(root)

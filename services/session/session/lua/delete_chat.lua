@@ -1,12 +1,15 @@
 -- Deletes a chat with everything in it, and tells its readers. A worker at it finds its lease lost.
 -- KEYS[1]  root
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel    ARGV[3]  ChatDeleted as Event
--- returns  the users that took part, or false: no such chat
+-- ARGV[4]  acting user or ''    ARGV[5]  weakest role
+-- returns  msgpack: 'denied' | 'done', also when there is no such chat
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
-  return false
+  return cmsgpack.pack('done')
 end
-local people = redis.call('HKEYS', root .. ':people')
+if not may(root, ARGV[4], ARGV[5]) then
+  return cmsgpack.pack('denied')
+end
 local turns = redis.call('LRANGE', root .. ':queue', 0, -1)
 local current = redis.call('HGET', root, 'turn')
 if current then
@@ -21,4 +24,4 @@ for _, suffix in ipairs({ '', ':log', ':text', ':messages', ':ids', ':people', '
   redis.call('DEL', root .. suffix)
 end
 notify(ARGV[1], ARGV[2])
-return people
+return cmsgpack.pack('done')

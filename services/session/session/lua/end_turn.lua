@@ -3,13 +3,16 @@
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: {turn id or '' for the one that runs or is due, 'cancelled' or 'failed', the event's fields beside
 --          message_id and text_length, patch of the answer's Message, whether only if its deadline has passed,
---          whether to end those that wait too}
--- returns  msgpack: false (no such chat) | {ids of the turns ended, turn made due or false}
-local turn, state, rest, patch, only_late, all = unpack(cmsgpack.unpack(ARGV[3]))
+--          whether to end those that wait too, acting user or '', weakest role}
+-- returns  msgpack: false (no such chat) | 'denied' | {ids of the turns ended, turn made due or false}
+local turn, state, rest, patch, only_late, all, user, weakest = unpack(cmsgpack.unpack(ARGV[3]))
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
   forget(root, turn)
   return cmsgpack.pack(false)
+end
+if not may(root, user, weakest) then
+  return cmsgpack.pack('denied')
 end
 local history = server_history()
 

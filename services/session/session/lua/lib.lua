@@ -5,6 +5,7 @@
 --                               dialect, owner, archived (1 or absent), ttl (seconds, absent: for good)
 --                               epoch, head         the log's position; kept as long as the chat
 --                               count, active       messages in the history; last activity, microseconds
+--                               input_tokens, output_tokens, estimated      sums over its answers (1 or absent), if any
 --                               fence               raised at each claim and each stop
 --                               turn, lease, seq    the turn that is due or runs; its lease and last append applied
 --                               opened              the append by which this lease began or restarted the answer, or 0
@@ -12,9 +13,10 @@
 --                                                   it is in none, and its Message in the turn's `header`
 --   <root>:log          stream  id <offset>-0, field e: the Event as protobuf
 --   <root>:text         string  the text of the answer under way
---   <root>:messages     hash    <sequence>: Message as protobuf; t<sequence>: its content, where it came or changed later
+--   <root>:messages     hash    <sequence>: Message as protobuf; t<sequence>: its content, where it came or changed later;
+--                               a<sequence>: the sequence of its last answer that ended with text
 --   <root>:ids          hash    message id -> sequence
---   <root>:people       hash    user id -> Participant as protobuf
+--   <root>:people       hash    user id -> role, one digit, and Participant as protobuf behind it
 --   <root>:queue        list    ids of the turns that wait, oldest first
 --   <root>:turn:<id>    hash    state, message (its id), sequence, answer (its id), limit_ms, deadline_ms, settings,
 --                               claims; of an ephemeral turn that has not ended: body (its Message), header (its
@@ -95,6 +97,25 @@ local function open_log(root, history, known, head)
   redis.call('DEL', root .. ':log')
   redis.call('HSET', root, 'epoch', epoch, 'head', 0)
   return 0, epoch
+end
+
+-- Roles as ParticipantRole numbers them: a smaller one may more, and all of them more than a stranger.
+local OWNER, STRANGER = 1, 9
+
+local function role_in(person)
+  return person and tonumber(string.sub(person, 1, 1)) or STRANGER
+end
+
+local function role_of(root, user)
+  if redis.call('HGET', root, 'owner') == user then
+    return OWNER
+  end
+  return role_in(redis.call('HGET', root .. ':people', user))
+end
+
+-- Whether the acting user's role is `weakest` or more; '': nobody acts, and the calling service answers for it.
+local function may(root, user, weakest)
+  return user == '' or role_of(root, user) <= tonumber(weakest)
 end
 
 local batches = {}
@@ -179,6 +200,11 @@ local function finish(root, turn, state, patch)
   elseif answer then
     local header = redis.call('HGET', root .. ':messages', answer)
     redis.call('HSET', root .. ':messages', answer, header .. patch, 't' .. answer, text)
+    -- A broken answer is no context, and takes no whole one's place.
+    if text ~= '' and state ~= 'failed' then
+      local asked = redis.call('HGET', root .. ':turn:' .. turn, 'sequence')
+      redis.call('HSET', root .. ':messages', 'a' .. asked, answer)
+    end
   end
   redis.call('DEL', root .. ':text')
   redis.call('HDEL', root, 'turn', 'lease', 'seq', 'opened', 'answer')
@@ -195,9 +221,12 @@ local function finish(root, turn, state, patch)
 end
 
 -- Gives the turn at the chat's head to whoever asks, if it is due or its lease ran out. Returns nil, or what a worker
--- needs: turn, fence, text, started, time left (ms), claims, sequence, answer id, settings, meta, the history's last
--- messages and the first one's sequence, and an ephemeral turn's own message or ''.
+-- needs: turn, fence, text, started, time left (ms), claims, answer id, settings, the chat's fields (CHAT), the first
+-- sequence of the history that it goes on from, that history ({Message, content or false, its answer's sequence or false,
+-- ...}), the answers that stand behind it ({sequence, Message, content, ...}), and an ephemeral turn's own message or ''.
 local HISTORY = 250
+-- What a Chat is made of, as stored.py names it too.
+local CHAT = { 'meta', 'active', 'count', 'input_tokens', 'output_tokens', 'estimated' }
 
 local function claim(root, turn, lease, lease_ms)
   local current = redis.call('HGET', root, 'turn')
@@ -217,19 +246,29 @@ local function claim(root, turn, lease, lease_ms)
   redis.call('HSET', key, 'state', 'running')
   local claims = redis.call('HINCRBY', key, 'claims', 1)
   local stored = redis.call('HMGET', key, 'sequence', 'answer', 'settings', 'deadline_ms', 'body')
-  local chat = redis.call('HMGET', root, 'meta', 'count', 'answer')
-  -- Answers to what came before may stand behind the turn's own message, as many as turns may wait.
-  local last = math.min(tonumber(chat[2]), tonumber(stored[1]) + 64)
+  local chat = redis.call('HMGET', root, unpack(CHAT))
+  local last = tonumber(stored[1])
   local first = math.max(1, last - HISTORY + 1)
   local fields = {}
   for sequence = first, last do
     fields[#fields + 1] = int(sequence)
     fields[#fields + 1] = 't' .. int(sequence)
+    fields[#fields + 1] = 'a' .. int(sequence)
   end
   local messages = #fields > 0 and redis.call('HMGET', root .. ':messages', unpack(fields)) or {}
+  -- Answers to what came before may stand behind the turn's own message: it waited for them, or they were asked for again.
+  local behind = {}
+  for i = 3, #messages, 3 do
+    local answer = messages[i]
+    if answer and tonumber(answer) > last then
+      behind[#behind + 1] = tonumber(answer)
+      behind[#behind + 1] = redis.call('HGET', root .. ':messages', answer)
+      behind[#behind + 1] = redis.call('HGET', root .. ':messages', 't' .. answer)
+    end
+  end
   local text = redis.call('GET', root .. ':text') or ''
   return {
-    turn, fence, text, chat[3] and 1 or 0, tonumber(stored[4]) - now, claims,
-    tonumber(stored[1]), stored[2], stored[3], chat[1], first, messages, stored[5] or '',
+    turn, fence, text, redis.call('HEXISTS', root, 'answer'), tonumber(stored[4]) - now, claims,
+    stored[2], stored[3], chat, first, messages, behind, stored[5] or '',
   }
 end

@@ -1,14 +1,17 @@
 -- What a reader at a position needs: the events after it, or a snapshot; read in one step, so that both fit together.
 -- KEYS[1]  root
 -- ARGV[1]  epoch known, or ''    ARGV[2]  offset known    ARGV[3]  messages in a snapshot    ARGV[4]  events at the most
--- ARGV[5]  bytes of events at the most, one event always
--- returns  msgpack: false (no such chat)
+-- ARGV[5]  bytes of events at the most, one event always    ARGV[6]  acting user or ''    ARGV[7]  weakest role
+-- returns  msgpack: false (no such chat) | 'denied'
 --          | {'events', epoch, offset reached, {Event...}, text of the answer under way at that offset or ''}
 --          | {'snapshot', epoch, offset, first sequence, {Message or false, content or false, ...}, answer's sequence or 0,
 --          text, Message of the answer under way if it is ephemeral, or ''}
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
   return cmsgpack.pack(false)
+end
+if not may(root, ARGV[6], ARGV[7]) then
+  return cmsgpack.pack('denied')
 end
 local head, epoch = open_log(root, server_history())
 local after = tonumber(ARGV[2])

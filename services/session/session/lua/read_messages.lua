@@ -1,11 +1,15 @@
 -- A page of the history.
 -- KEYS[1]  root
 -- ARGV[1]  limit    ARGV[2]  offset    ARGV[3]  1: counted from the newest
--- returns  msgpack: false (no such chat) | {total, first sequence, {Message or false, content or false, ...},
+-- ARGV[4]  acting user or ''    ARGV[5]  weakest role
+-- returns  msgpack: false (no such chat) | 'denied' | {total, first sequence, {Message or false, content or false, ...},
 --          answer's sequence or 0, text of the answer under way}
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
   return cmsgpack.pack(false)
+end
+if not may(root, ARGV[4], ARGV[5]) then
+  return cmsgpack.pack('denied')
 end
 local chat = redis.call('HMGET', root, 'count', 'answer')
 local total = tonumber(chat[1])

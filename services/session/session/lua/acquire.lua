@@ -1,0 +1,41 @@
+-- Counts one message, and one answer under way, against subjects: against all of them or none.
+-- Messages go by GCRA: a subject's `next` is when its whole quota is there again; each message moves it on by one interval,
+-- and it may never be further ahead than the quota's worth of them.
+-- KEYS[i]  root of a subject (keys.limited)
+-- ARGV[1]  msgpack: {answer or '' for a message alone, how long it lasts at the most (ms),
+--          {{interval (microseconds), quota of messages, most answers}, one for each subject}}
+-- returns  msgpack: {'ok', {{whole quota is there again in (microseconds), whether the answer is new}, one each}}
+--          | {'sent', i, microseconds until a message may be sent}    the i-th subject's messages are used up
+--          | {'busy', i, now (ms), {answer, latest end (ms), ...}}    it has as many answers under way as it may
+local answer, lasts_ms, limits = unpack(cmsgpack.unpack(ARGV[1]))
+local us = now_us()
+local ms = math.floor(us / 1000)
+local ahead, new = {}, {}
+for i, root in ipairs(KEYS) do
+  local interval, quota = limits[i][1], limits[i][2]
+  ahead[i] = math.max(0, (tonumber(redis.call('GET', root .. ':next')) or 0) - us) + interval
+  if ahead[i] > interval * quota then
+    return cmsgpack.pack({ 'sent', i, ahead[i] - interval * quota })
+  end
+end
+if answer ~= '' then
+  for i, root in ipairs(KEYS) do
+    local answers = root .. ':answers'
+    redis.call('ZREMRANGEBYSCORE', answers, '-inf', int(ms))
+    new[i] = redis.call('ZSCORE', answers, answer) == false
+    if new[i] and redis.call('ZCARD', answers) >= limits[i][3] then
+      return cmsgpack.pack({ 'busy', i, ms, redis.call('ZRANGE', answers, 0, -1, 'WITHSCORES') })
+    end
+  end
+end
+local stands = {}
+for i, root in ipairs(KEYS) do
+  redis.call('SET', root .. ':next', int(us + ahead[i]), 'PX', int(math.ceil(ahead[i] / 1000)))
+  if answer ~= '' then
+    local answers = root .. ':answers'
+    redis.call('ZADD', answers, int(ms + lasts_ms), answer)
+    redis.call('PEXPIREAT', answers, redis.call('ZRANGE', answers, -1, -1, 'WITHSCORES')[2])
+  end
+  stands[i] = { ahead[i], new[i] and 1 or 0 }
+end
+return cmsgpack.pack({ 'ok', stands })
