@@ -18,6 +18,7 @@ from itertools import count
 from simulator.admin import Admin
 from simulator.answer import compose_answer, introduce, split_words
 from simulator.directive import find_directive
+from simulator.embeddings import answer_embedding, read_embedding
 from simulator.exchange import Exchange
 from simulator.http_server import HttpConnection, HttpRequest
 from simulator.plan import Plan, PlanError
@@ -75,6 +76,8 @@ class Service:
         chat_path = "/v1/messages" if provider == "anthropic" else "/v1/chat/completions"
         if (request.method, rest) == ("POST", chat_path):
             self._chat(provider, wire, request, connection, n)
+        elif (request.method, rest) == ("POST", "/v1/embeddings") and provider != "anthropic":
+            self._embed(provider, wire, request, connection, n)
         elif (request.method, rest) == ("GET", "/v1/models"):
             head = _head(200, wire.response_headers(n), request.keep_alive)
             connection.respond(head + _sized(wire.list_models()))
@@ -93,6 +96,19 @@ class Service:
             connection.respond(_error_response(wire, refusal.error, None, n, request.keep_alive))
             return
         connection.begin(Exchange(script, connection, self._ticker, entry, time.monotonic_ns))
+
+    def _embed(self, provider: str, wire: Wire, request: HttpRequest, connection: HttpConnection, n: int) -> None:
+        entry = self._note(provider, request.path, wire.read_key(request.headers), n)
+        try:
+            asked = read_embedding(request.body)
+        except Refused as refusal:
+            entry.status = refusal.error.status
+            entry.end(Outcome.REFUSED, time.monotonic_ns())
+            connection.respond(_error_response(wire, refusal.error, None, n, request.keep_alive))
+            return
+        entry.model, entry.parameters, entry.status = asked.model, {"inputs": len(asked.texts)}, 200
+        connection.respond(_head(200, wire.response_headers(n), request.keep_alive) + _sized(answer_embedding(asked)))
+        entry.end(Outcome.COMPLETED, time.monotonic_ns())
 
     def refuse_body(self, path: str, connection: HttpConnection) -> None:
         """The body is larger than any provider takes. The connection ends itself."""

@@ -19,9 +19,9 @@ from llm_worker.breaker import Permit
 from llm_worker.content_watch import ContentWatch
 from llm_worker.context import Question
 from llm_worker.outcome import Outcome, ProviderError
+from llm_worker.own_target import AnyTarget
 from llm_worker.provider import Piece, ProviderRequest
 from llm_worker.settings import Timeouts
-from llm_worker.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,13 @@ class Asking:
 
 
 async def answer(
-    question: Question, targets: tuple[Target, ...], sink: Sink, asking: Asking, *, started_at: float, deadline: float
+    question: Question,
+    targets: tuple[AnyTarget, ...],
+    sink: Sink,
+    asking: Asking,
+    *,
+    started_at: float,
+    deadline: float,
 ) -> Answer:
     """Asks the targets in order until one has answered. The answer is COMPLETED or FAILED, never raised.
 
@@ -82,7 +88,7 @@ class _Answering:
         self._provider = ""
         self._model = ""
 
-    async def run(self, targets: tuple[Target, ...]) -> Answer:
+    async def run(self, targets: tuple[AnyTarget, ...]) -> Answer:
         if not targets:
             return self.failed(NO_KEY)
         for target in targets:
@@ -97,37 +103,39 @@ class _Answering:
             if error is None:
                 return self._completed(attempt)
             log.log(
-                logging.ERROR if error.rule.loud else logging.WARNING,
+                logging.ERROR if target.rule(error).loud else logging.WARNING,
                 "attempt failed",
                 extra={
                     "provider": target.provider.name,
                     "model": target.model.id,
                     "outcome": error.outcome.name.lower(),
                     "status": error.status,
+                    "own_key": target.own_key,
                     "begun": self._begun,
                 },
             )
-            if not self._may_go_on(error):
-                return self.failed(self._failure(error, targets))
+            if not self._may_go_on(target, error):
+                return self.failed(self._failure(target, error, targets))
         return self.failed(_none_left(targets))
 
-    def _may_go_on(self, error: ProviderError) -> bool:
+    def _may_go_on(self, target: AnyTarget, error: ProviderError) -> bool:
         """Whether the next target may answer. Where the client has seen text it would have to continue it."""
-        return error.rule.next and not self._begun
+        return target.rule(error).next and not self._begun
 
-    def _failure(self, error: ProviderError, targets: tuple[Target, ...]) -> Failure:
-        if error.rule.code is ErrorCode.PROVIDER_UNAVAILABLE:
-            return replace(error.failure(), retry_after_s=_wait_s(targets))
-        return error.failure()
+    def _failure(self, target: AnyTarget, error: ProviderError, targets: tuple[AnyTarget, ...]) -> Failure:
+        failure = target.failure(error)
+        if failure.code is ErrorCode.PROVIDER_UNAVAILABLE:
+            return replace(failure, retry_after_s=_wait_s(targets))
+        return failure
 
-    async def begin(self, target: Target, model: str) -> None:
+    async def begin(self, target: AnyTarget, model: str) -> None:
         """The first token is there."""
         self._begun = True
         self._provider = target.provider.name
         self._model = model or target.model.name
         await self._sink.start(self._provider, self._model)
 
-    def request(self, target: Target) -> ProviderRequest:
+    def request(self, target: AnyTarget) -> ProviderRequest:
         """The question in this target's terms."""
         question = self._question
         return ProviderRequest(
@@ -177,7 +185,7 @@ class _Answering:
 class _Attempt:
     """One call to one target."""
 
-    def __init__(self, answering: _Answering, target: Target, permit: Permit) -> None:
+    def __init__(self, answering: _Answering, target: AnyTarget, permit: Permit) -> None:
         self._answering = answering
         self._target = target
         self._permit = permit
@@ -211,13 +219,13 @@ class _Attempt:
             raise
         self._target.record(self._permit, error)
         if error is not None:
-            self._failure = error.failure()
-            self._billed = self._billed or error.rule.billed
+            self._failure = self._target.failure(error)
+            self._billed = self._billed or self._target.rule(error).billed
         return error
 
     async def _stream(self, watch: ContentWatch) -> None:
         answering, sink = self._answering, self._answering.sink
-        async with aclosing(self._target.provider.stream(answering.request(self._target))) as pieces:
+        async with aclosing(self._target.stream(answering.request(self._target))) as pieces:
             async for piece in pieces:
                 watch.seen()
                 if self._first_token_at is None:
@@ -249,14 +257,15 @@ class _Attempt:
             time_to_first_token_s=None if first is None else first - self._started_at,
             usage=self._usage,
             billed=self._billed,
+            own_key=self._target.own_key,
         )
 
 
-def _wait_s(targets: tuple[Target, ...]) -> float:
+def _wait_s(targets: tuple[AnyTarget, ...]) -> float:
     return max(LEAST_WAIT_S, min(target.wait_s() for target in targets))
 
 
-def _none_left(targets: tuple[Target, ...]) -> Failure:
-    return Failure(
-        ErrorCode.PROVIDER_UNAVAILABLE, "No provider could answer; try again later.", retry_after_s=_wait_s(targets)
-    )
+def _none_left(targets: tuple[AnyTarget, ...]) -> Failure:
+    whose = "that your own keys open " if all(target.own_key for target in targets) else ""
+    sentence = f"No provider {whose}could answer; try again later."
+    return Failure(ErrorCode.PROVIDER_UNAVAILABLE, sentence, retry_after_s=_wait_s(targets))

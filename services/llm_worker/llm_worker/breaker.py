@@ -31,12 +31,21 @@ def _fail() -> None:
 class Breaker:
     """Opens after `failure_threshold` failures in a row; after `reset_timeout_s` one probe at a time may close it.
 
-    `clock` gives seconds that never go back. Not for several threads.
+    `clock` gives seconds that never go back. `changed` is called when it has opened, closed, or let a probe through.
+    Not for several threads.
     """
 
-    def __init__(self, *, failure_threshold: int, reset_timeout_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        failure_threshold: int,
+        reset_timeout_s: float,
+        clock: Callable[[], float],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._circuit = pybreaker.CircuitBreaker(fail_max=failure_threshold, reset_timeout=reset_timeout_s)
         self._clock = clock
+        self._changed = changed
         self._opened_at = 0.0
         self._probe: Permit | None = None
 
@@ -66,6 +75,7 @@ class Breaker:
             return None
         if self._circuit.current_state == pybreaker.STATE_OPEN:
             self._circuit.half_open()
+            self._changed()
         self._probe = Permit(self)
         return self._probe
 
@@ -77,6 +87,7 @@ class Breaker:
             return
         if failed is None:
             return
+        before = self._circuit.current_state
         try:
             self._circuit.call(_fail if failed else _succeed)
         except (_CallFailedError, pybreaker.CircuitBreakerError) as told:
@@ -84,6 +95,8 @@ class Breaker:
             traceback.clear_frames(told.__traceback__)
             if self._circuit.current_state == pybreaker.STATE_OPEN:
                 self._opened_at = self._clock()
+        if self._circuit.current_state != before:
+            self._changed()
 
 
 def _succeed() -> None:
@@ -91,11 +104,14 @@ def _succeed() -> None:
 
 
 class Permit:
-    """The right to make one call. Whoever has it says how the call ended; only the first word counts."""
+    """The right to make one call. Whoever has it says how the call ended; only the first word counts.
+
+    Without a breaker nobody is told.
+    """
 
     __slots__ = ("_breaker", "_told")
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: Breaker | None = None) -> None:
         self._breaker = breaker
         self._told = False
 
@@ -114,4 +130,5 @@ class Permit:
     def _tell(self, failed: bool | None) -> None:
         if not self._told:
             self._told = True
-            self._breaker._record(self, failed)
+            if self._breaker is not None:
+                self._breaker._record(self, failed)

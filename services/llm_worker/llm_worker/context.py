@@ -43,9 +43,10 @@ def choose_persona(personas: Mapping[str, Persona], settings: AnswerSettings, di
 
 
 def question_of_turn(
-    settings: AnswerSettings, persona: Persona, messages: Sequence[Said], *, max_chars: int
+    settings: AnswerSettings, persona: Persona, messages: Sequence[Said], *, max_chars: int, told: str = ""
 ) -> Question:
-    """What a claimed turn asks: its own message, the last, is the user's whoever sent it."""
+    """What a claimed turn asks: its own message, the last, is the user's whoever sent it. `told` follows all
+    instructions, whole."""
     *earlier, own = messages
     systems, lines = [settings.system_prompt or persona.system_prompt], []
     for message in earlier:
@@ -57,7 +58,7 @@ def question_of_turn(
     lines.append(Line(Role.USER, own.text))
     return Question(
         lines=trim(merge(lines), max_chars),
-        system_prompt=join_systems(systems),
+        system_prompt=join_systems((*systems, told)),
         temperature=persona.temperature if settings.temperature is None else settings.temperature,
         max_output_tokens=settings.max_output_tokens or persona.max_output_tokens,
     )

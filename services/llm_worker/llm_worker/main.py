@@ -21,18 +21,23 @@ from runtime.environment import SettingError
 from runtime.rpc_channel import open_channel, service_metadata
 from runtime.rpc_server import RpcServer
 from switchboard.llm.v1 import llm_pb2, llm_pb2_grpc
-from switchboard.session.v1 import session_pb2_grpc
+from switchboard.session.v1 import report_pb2_grpc, session_pb2_grpc, user_pb2_grpc
 
 from llm_worker import settings as worker_settings
 from llm_worker.answer import Asking
+from llm_worker.briefing import Briefer
+from llm_worker.knowledge_stores import describe, open_store
 from llm_worker.pacer import Pacer
+from llm_worker.profiles import Profiles
 from llm_worker.provider import OpenProvider, Provider
 from llm_worker.publisher import Publisher
+from llm_worker.reporting import Reporter
 from llm_worker.route import Routes
 from llm_worker.servicer import LLMServicer
 from llm_worker.settings import Settings
 from llm_worker.transport import open_http_client
 from llm_worker.turn_runner import Clocks, TurnRunner
+from llm_worker.user_keys import UserKeys
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +89,23 @@ def open_providers(
 class Running:
     """A worker that serves. Whoever ends it drains it first, or lets its leases expire."""
 
-    def __init__(self, server: RpcServer, turns: TurnRunner, port: int) -> None:
+    def __init__(
+        self, server: RpcServer, turns: TurnRunner, reporter: Reporter, reporting: asyncio.Task[None], port: int
+    ) -> None:
         self._server = server
         self._turns = turns
+        self._reporter = reporter
+        self._reporting = reporting
         self.port = port
 
     async def drain(self, grace_s: float) -> None:
         """Takes nothing new and lets what is under way end, within `grace_s`."""
-        await asyncio.gather(self._server.stop(grace_s), self._turns.drain(grace_s))
+        await asyncio.gather(self._server.stop(grace_s), self._turns.drain(grace_s), self._retire())
+
+    async def _retire(self) -> None:
+        self._reporting.cancel()
+        await asyncio.wait({self._reporting})
+        await self._reporter.retire()
 
 
 @asynccontextmanager
@@ -101,24 +115,44 @@ async def run(settings: Settings, kinds: Mapping[str, OpenProvider]) -> AsyncIte
     http_client = open_http_client(
         pacer=Pacer(), connect_timeout_s=settings.timeouts.connect_s, proxies=settings.proxies
     )
-    async with http_client, open_channel(settings.session_addr) as channel:
+    async with (
+        http_client,
+        open_store(settings.knowledge, http_client, loop.time) as store,
+        open_channel(settings.session_addr) as channel,
+    ):
         providers = open_providers(settings, kinds, http_client)
-        routes = Routes(settings, providers, clock=loop.time, wall_clock=time.time)
+        breaker_changed = asyncio.Event()
+        routes = Routes(settings, providers, clock=loop.time, wall_clock=time.time, changed=breaker_changed.set)
         asking = Asking(settings.timeouts, settings.max_output_tokens, loop.time)
         session: session_pb2_grpc.SessionServiceAsyncStub = session_pb2_grpc.SessionServiceStub(channel)
         metadata = service_metadata(settings.token)
+        users: user_pb2_grpc.UserServiceAsyncStub = user_pb2_grpc.UserServiceStub(channel)
+        reports: report_pb2_grpc.ReportServiceAsyncStub = report_pb2_grpc.ReportServiceStub(channel)
+        worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        user_keys = UserKeys(users, settings.worker_token)
+        briefer = Briefer(store, Profiles(users, metadata), settings.knowledge, loop.time)
         publisher = Publisher(session, metadata)
+        reporter = Reporter(
+            worker_id=worker_id,
+            targets=routes.targets,
+            settings=settings.breaker,
+            reports=reports,
+            metadata=metadata,
+            changed=breaker_changed,
+        )
         turns = TurnRunner(
-            worker_id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            worker_id=worker_id,
             settings=settings,
             routes=routes,
             asking=asking,
+            user_keys=user_keys,
             session=session,
             metadata=metadata,
             publisher=publisher,
+            briefer=briefer,
             clocks=Clocks(monotonic=loop.time, wall_us=lambda: time.time_ns() // 1000),
         )
-        servicer = LLMServicer(settings, routes, asking, turns)
+        servicer = LLMServicer(settings, routes, asking, turns, user_keys)
         server = RpcServer(
             address=f"{settings.host}:{settings.port}",
             tokens=[settings.token],
@@ -127,9 +161,10 @@ async def run(settings: Settings, kinds: Mapping[str, OpenProvider]) -> AsyncIte
         )
         port = await server.start()
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(publisher.run()), tasks.create_task(turns.run())]
+            reporting = tasks.create_task(reporter.run())
+            running = [tasks.create_task(publisher.run()), tasks.create_task(turns.run()), reporting]
             try:
-                yield Running(server, turns, port)
+                yield Running(server, turns, reporter, reporting, port)
             finally:
                 await server.stop(0)
                 # What is still under way is left to another worker: its leases expire.
@@ -146,7 +181,8 @@ async def _serve(settings: Settings, kinds: Mapping[str, OpenProvider]) -> None:
         # What lives now, the SDKs' thousands of types above all, lives for ever: a full collection over it took 0.1 s.
         gc.freeze()
         keys = sorted(one.name for one in settings.providers.values() if one.key)
-        log.info("ready", extra={"port": worker.port, "providers": keys})
+        knowledge = describe(settings.knowledge)
+        log.info("ready", extra={"port": worker.port, "providers": keys, "knowledge": knowledge})
         await stopping.wait()
         log.info("draining")
         await worker.drain(settings.drain_s)

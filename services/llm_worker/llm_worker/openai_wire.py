@@ -66,6 +66,20 @@ def read_status_error(error: openai.APIStatusError) -> ProviderError:
     return ProviderError(outcome, retry_after_s=retry_after_s, status=error.status_code)
 
 
+def open_sdk(settings: ProviderSettings, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+    """The SDK, without retries and time-outs of its own."""
+    return openai.AsyncOpenAI(
+        # Without a key it is never asked with its own.
+        api_key=settings.key or "-",
+        base_url=settings.base_url,
+        max_retries=0,
+        timeout=None,
+        http_client=http_client,
+        # The SDK would read these from the environment and send OpenAI's to anybody.
+        default_headers=cast(dict[str, str], {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}),
+    )
+
+
 class OpenAIClient:
     """Asks one provider that speaks this wire."""
 
@@ -80,18 +94,7 @@ class OpenAIClient:
         self._url = f"{settings.base_url}/chat/completions"
         self._limit_field = settings.limit_field
         self._read_error = read_error
-        self._client = openai.AsyncOpenAI(
-            # Without a key it is never asked with its own.
-            api_key=settings.key or "-",
-            base_url=settings.base_url,
-            max_retries=0,
-            timeout=None,
-            http_client=http_client,
-            # The SDK would read these from the environment and send OpenAI's to anybody.
-            default_headers=cast(
-                dict[str, str], {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
-            ),
-        )
+        self._client = open_sdk(settings, http_client)
 
     async def stream(self, request: ProviderRequest, key: str | None = None) -> AsyncGenerator[Piece, None]:
         """As the port says."""

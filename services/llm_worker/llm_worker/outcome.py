@@ -5,6 +5,7 @@ Adapters decide by HTTP status, by the class of an exception and by the error's 
 The table is DESIGN section 7; see docs/subsystems/providers.md.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -52,6 +53,29 @@ class Outcome(Enum):
     )
 
 
+OWN_KEY_RULES: Mapping[Outcome, Rule] = {
+    Outcome.KEY_REFUSED: Rule(
+        ErrorCode.API_KEY_REFUSED,
+        "Your own {provider} key was refused, or its quota is spent; check it in your settings.",
+        next=False,
+    ),
+    Outcome.RATE_LIMITED: Rule(
+        ErrorCode.RATE_LIMITED, "The rate limit of your own {provider} key is reached; try again later.", next=False
+    ),
+    Outcome.MODEL_UNKNOWN: Rule(
+        ErrorCode.PROVIDER_REFUSED, "Your own {provider} key gives no access to this model; choose another.", next=False
+    ),
+    # xAI says of a wrong key no more than this.
+    Outcome.NOT_UNDERSTOOD: Rule(
+        ErrorCode.PROVIDER_REFUSED,
+        "The provider refused the request made with your own {provider} key; check the key and the model.",
+        next=False,
+    ),
+}
+"""What is otherwise asked when the key was the user's own: only a provider that is down lets another target answer,
+since the platform's money must never stand in for the user's. `{provider}` is the provider's name."""
+
+
 class ProviderError(Exception):
     """A call failed. `retry_after_s`: what the provider asked for."""
 
@@ -68,7 +92,7 @@ class ProviderError(Exception):
         return self.outcome.value
 
     def failure(self) -> Failure:
-        """As an attempt records it."""
+        """As an attempt with the platform's key records it."""
         return Failure(self.rule.code, self.rule.sentence, self.retry_after_s)
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 from typing import Any, NoReturn, Protocol
+from urllib.parse import unquote
 
 import grpc.aio
 from chat import codec
@@ -17,15 +18,18 @@ from switchboard.llm.v1 import llm_pb2, llm_pb2_grpc
 from llm_worker.answer import Asking, answer
 from llm_worker.breaker import BreakerState
 from llm_worker.context import Question, join_systems, merge
+from llm_worker.own_target import AnyTarget
 from llm_worker.provider import Line
 from llm_worker.route import Routes
 from llm_worker.settings import Settings
 from llm_worker.target import Target
+from llm_worker.user_keys import UserKeys
 
 log = logging.getLogger(__name__)
 
 MAX_OUTPUT_TOKENS = 128_000
 MAX_STOPS = 4
+USER = "x-switchboard-user"
 MAX_PARTS = 10_000
 """In all messages together. What fits into a request, millions, would hold up every other stream for seconds."""
 
@@ -49,10 +53,13 @@ class TurnStarter(Protocol):
 class LLMServicer(llm_pb2_grpc.LLMServiceServicer):
     """Answers calls. Holds nothing but how many of them stream."""
 
-    def __init__(self, settings: Settings, routes: Routes, asking: Asking, turns: TurnStarter) -> None:
+    def __init__(
+        self, settings: Settings, routes: Routes, asking: Asking, turns: TurnStarter, user_keys: UserKeys
+    ) -> None:
         self._settings = settings
         self._routes = routes
         self._asking = asking
+        self._user_keys = user_keys
         self._turns = turns
         self._generating = 0
 
@@ -66,14 +73,19 @@ class LLMServicer(llm_pb2_grpc.LLMServiceServicer):
             return
         self._generating += 1
         try:
+            if request.own_keys:
+                keys = await self._user_keys.find(acting_user(context))
+                targets = self._routes.find(request.model, keys) or ()
             await self._generate(question, targets, context)
+        except SwitchboardError as exc:
+            _fail(context, exc.failure)
         except grpc.aio.InternalError:
             # What a write raises that was under way when the caller went away; the call ends as cancelled.
             return
         finally:
             self._generating -= 1
 
-    async def _generate(self, question: Question, targets: tuple[Target, ...], context: _Context) -> None:
+    async def _generate(self, question: Question, targets: tuple[AnyTarget, ...], context: _Context) -> None:
         now = self._asking.clock()
         left_s = context.time_remaining()
         deadline = now + (self._asking.timeouts.generate_s if left_s is None else left_s)
@@ -121,7 +133,7 @@ class LLMServicer(llm_pb2_grpc.LLMServiceServicer):
             cooling_down_until=_timestamp(status.cooling_until_s),
         )
 
-    def _find(self, model: str) -> tuple[Target, ...]:
+    def _find(self, model: str) -> tuple[AnyTarget, ...]:
         targets = self._routes.find(model)
         if targets is None:
             raise SwitchboardError(ErrorCode.NOT_FOUND, "No such model; ListModels says which there are.")
@@ -142,6 +154,14 @@ class _CallSink:
 
     def write(self, text: str) -> Any:
         return self._context.write(llm_pb2.GenerateResponse(text=text))
+
+
+def acting_user(context: _Context) -> str:
+    """On whose behalf the call is made; "": nobody's."""
+    for key, value in context.invocation_metadata() or ():
+        if key == USER and isinstance(value, str):
+            return unquote(value)
+    return ""
 
 
 def read_question(request: llm_pb2.GenerateRequest) -> Question:

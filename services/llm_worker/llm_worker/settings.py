@@ -76,6 +76,34 @@ class Persona:
     max_output_tokens: int
     """0: the worker's default."""
     route: str
+    own_keys: bool = False
+    """Its answers are made with the user's own provider key where there is one."""
+    knowledge: bool = False
+    """Each message is looked up in the knowledge store."""
+    profile: bool = False
+    """The model is given the profile of the chat's owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeSettings:
+    """Where the knowledge store is and how it is asked. OpenSearch's host wins over the folder."""
+
+    host: str
+    """OPENSEARCH_HOST: a URL, or a host alone, which is then https on port 9200; empty: not OpenSearch."""
+    user: str
+    """OPENSEARCH_USER; empty: without authentication."""
+    password: str = field(repr=False)
+    """OPENSEARCH_PWD."""
+    folder: str
+    """KNOWLEDGE_DIR: of the embedded index; it need not exist yet. Empty: not embedded."""
+    index: str
+    timeout_s: float
+    """For the store and the profile together."""
+    passages: int
+    embedding_provider: ProviderSettings | None
+    """None: no vectors, words alone."""
+    embedding_model: str
+    embedding_dimensions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +116,10 @@ class Settings:
     session_addr: str
     token: str = field(repr=False)
     """The service token, `INTERNAL_TOKEN`."""
+    worker_token: str = field(repr=False)
+    """The first of `WORKER_TOKEN`: opens users' own provider keys. Empty: they are not used."""
+    platform_fallback: bool
+    """`PLATFORM_FALLBACK`: the platform's route follows when the provider of a user's own key is down."""
     log_level: str
     reflection: bool
     drain_s: float
@@ -105,6 +137,7 @@ class Settings:
     models: Mapping[str, ModelSettings]
     routes: Mapping[str, tuple[str, ...]]
     personas: Mapping[str, Persona]
+    knowledge: KnowledgeSettings
 
 
 def read(variables: Mapping[str, str]) -> Settings:
@@ -124,6 +157,8 @@ def read(variables: Mapping[str, str]) -> Settings:
         port=environment.port("LLM_WORKER_PORT", 50052),
         session_addr=environment.text("SESSION_ADDR", "localhost:50051"),
         token=environment.text("INTERNAL_TOKEN"),
+        worker_token=next(iter(environment.words("WORKER_TOKEN")), ""),
+        platform_fallback=environment.flag("PLATFORM_FALLBACK", True),
         log_level=log_level,
         reflection=environment.flag("GRPC_REFLECTION", True),
         drain_s=environment.number("DRAIN_SECONDS", 30, low=0, high=3600),
@@ -149,9 +184,46 @@ def read(variables: Mapping[str, str]) -> Settings:
         models={model_id: _model(model_id, entry) for model_id, entry in table["models"].items()},
         routes={name: tuple(models) for name, models in table["routes"].items()},
         personas={name: _persona(name, entry) for name, entry in table["personas"].items()},
+        knowledge=_knowledge(environment, table),
     )
     _check(settings)
     return settings
+
+
+def read_knowledge(variables: Mapping[str, str]) -> KnowledgeSettings:
+    """What alone the loader needs. Raises: SettingError."""
+    return _knowledge(Environment(variables), config.load(variables))
+
+
+def _knowledge(environment: Environment, table: config.Table) -> KnowledgeSettings:
+    entry = table["knowledge"]
+    for key, value in entry.items():
+        if isinstance(value, int | float) and value <= 0:
+            raise SettingError(f"knowledge.{key} must be greater than 0, not {value:g}")
+    host = environment.text("OPENSEARCH_HOST", "")
+    if host and "://" not in host:
+        host = f"https://{host}" if ":" in host else f"https://{host}:9200"
+    if host:
+        Environment({"OPENSEARCH_HOST": host}).url("OPENSEARCH_HOST", None, schemes=WEB)
+    user = environment.text("OPENSEARCH_USER", "")
+    name = entry["embedding_provider"]
+    if name and name not in table["providers"]:
+        raise SettingError(f"knowledge.embedding_provider names no provider: {name!r}")
+    provider = _provider(environment, name, table["providers"][name]) if name else None
+    if provider is not None and not provider.key:
+        raise SettingError(f"knowledge.embedding_provider: {name!r} has no key")
+    return KnowledgeSettings(
+        host=host.rstrip("/"),
+        user=user,
+        password=environment.text("OPENSEARCH_PWD", None if user else ""),
+        folder=environment.text("KNOWLEDGE_DIR", ""),
+        index=entry["index"],
+        timeout_s=entry["timeout_s"],
+        passages=entry["passages"],
+        embedding_provider=provider,
+        embedding_model=entry["embedding_model"],
+        embedding_dimensions=entry["embedding_dimensions"],
+    )
 
 
 def _proxies(environment: Environment) -> dict[str, str]:
@@ -197,6 +269,9 @@ def _persona(name: str, entry: config.Table) -> Persona:
         temperature=temperature,
         max_output_tokens=entry.get("max_output_tokens", 0),
         route=entry.get("route", ""),
+        own_keys=entry.get("own_keys", False),
+        knowledge=entry.get("knowledge", False),
+        profile=entry.get("profile", False),
     )
 
 

@@ -1,11 +1,13 @@
 """A target: one model of one provider, with its breaker and, after a 429, its time of rest."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
+from chat.errors import Failure
+
 from llm_worker.breaker import Breaker, Permit
-from llm_worker.outcome import Outcome, ProviderError
-from llm_worker.provider import Provider
+from llm_worker.outcome import Outcome, ProviderError, Rule
+from llm_worker.provider import Piece, Provider, ProviderRequest
 from llm_worker.settings import BreakerSettings, ModelSettings
 
 
@@ -21,7 +23,12 @@ class TargetStatus:
 
 
 class Target:
-    """`clock` gives seconds that never go back, `wall_clock` seconds since 1970."""
+    """Asked with the platform's key; with a user's it is an `OwnTarget`.
+
+    `clock` gives seconds that never go back, `wall_clock` seconds since 1970. `changed`: as the breaker's.
+    """
+
+    own_key = False
 
     def __init__(
         self,
@@ -32,18 +39,34 @@ class Target:
         configured: bool,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.provider = provider
         self.model = model
         self.configured = configured
         self.breaker = Breaker(
-            failure_threshold=settings.failure_threshold, reset_timeout_s=settings.reset_timeout_s, clock=clock
+            failure_threshold=settings.failure_threshold,
+            reset_timeout_s=settings.reset_timeout_s,
+            clock=clock,
+            changed=changed,
         )
         self._settings = settings
         self._clock = clock
         self._wall_clock = wall_clock
         self._cooling_until = 0.0
         self._last_failure_at: float | None = None
+
+    def stream(self, request: ProviderRequest) -> AsyncGenerator[Piece, None]:
+        """As the provider's."""
+        return self.provider.stream(request)
+
+    def rule(self, error: ProviderError) -> Rule:
+        """What a failed call asks for."""
+        return error.rule
+
+    def failure(self, error: ProviderError) -> Failure:
+        """A failed call, as its attempt records it."""
+        return error.failure()
 
     def admit(self) -> Permit | None:
         """A permit for one call, or None: it is to be left alone now. Whoever takes one must `record`, or drop it."""

@@ -22,12 +22,15 @@ from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2, session_pb2_grpc
 
 from llm_worker.answer import Asking, answer
+from llm_worker.briefing import Briefer, Briefing
 from llm_worker.context import Said, choose_persona, question_of_turn
 from llm_worker.long_stream import SILENCE_S, StreamBrokenError, keep_open, read
+from llm_worker.own_target import NO_KEYS
 from llm_worker.publisher import Publisher
 from llm_worker.route import Routes
 from llm_worker.settings import Settings
 from llm_worker.turn_log import TurnLog
+from llm_worker.user_keys import UserKeys
 
 log = logging.getLogger(__name__)
 
@@ -63,18 +66,22 @@ class TurnRunner:
         settings: Settings,
         routes: Routes,
         asking: Asking,
+        user_keys: UserKeys,
         session: "session_pb2_grpc.SessionServiceAsyncStub",
         metadata: Metadata,
         publisher: Publisher,
+        briefer: Briefer,
         clocks: Clocks,
     ) -> None:
         self._worker_id = worker_id
         self._settings = settings
         self._routes = routes
         self._asking = asking
+        self._user_keys = user_keys
         self._session = session
         self._metadata = metadata
         self._publisher = publisher
+        self._briefer = briefer
         self._clocks = clocks
         self._tasks: asyncio.TaskGroup | None = None
         self._turns: dict[str, tuple[session_pb2.Lease, asyncio.Task[None]]] = {}
@@ -213,9 +220,11 @@ class TurnRunner:
             async with self._publisher.publishing(turn_log):
                 try:
                     made = await self._answer(turn, turn_log, started_at)
+                except SwitchboardError as exc:
+                    made = Answer(AnswerState.FAILED, failure=exc.failure, duration_s=self._since(started_at))
                 except Exception:  # a turn's boundary: it ends in one of the three states, whatever our code did
                     log.exception("turn broken", extra=_ids(turn))
-                    made = Answer(AnswerState.FAILED, failure=BROKEN, duration_s=self._clocks.monotonic() - started_at)
+                    made = Answer(AnswerState.FAILED, failure=BROKEN, duration_s=self._since(started_at))
                 turn_log.end(made)
                 self._publisher.wake(turn_log)
                 # Until the lease is lost, at the latest: then the publisher is told so.
@@ -238,15 +247,24 @@ class TurnRunner:
             },
         )
 
+    def _since(self, started_at: float) -> float:
+        return self._clocks.monotonic() - started_at
+
     async def _answer(self, turn: session_pb2.ClaimedTurn, turn_log: TurnLog, started_at: float) -> Answer:
         settings = codec.settings_from_proto(turn.answers)
         persona = choose_persona(self._settings.personas, settings, turn.chat.dialect)
         messages = [_said(message) for message in turn.context]
-        question = question_of_turn(settings, persona, messages, max_chars=self._settings.max_context_chars)
-        targets = self._routes.find(settings.model or persona.route)
+        owner_id, dialect = turn.chat.owner_id, turn.chat.dialect
+        briefing = await self._briefer.brief(persona, user_id=owner_id, dialect=dialect, query=messages[-1].text)
+        question = question_of_turn(
+            settings, persona, messages, max_chars=self._settings.max_context_chars, told=briefing.system_text
+        )
+        sender_id = turn.context[-1].sender_id
+        keys = await self._user_keys.find(sender_id) if persona.own_keys else NO_KEYS
+        targets = self._routes.find(settings.model or persona.route, keys)
         if targets is None:
             # A chat may name a model that has gone since: it is answered by its persona's.
-            targets = self._routes.find(persona.route) or ()
+            targets = self._routes.find(persona.route, keys) or ()
         blank = Message(
             id=turn.answer_id,
             chat_id=turn.chat.id or turn.lease.chat_id,
@@ -256,22 +274,27 @@ class TurnRunner:
             reply_to_id=turn.context[-1].id if turn.context else "",
             turn_id=turn.lease.turn_id,
         )
-        sink = _TurnSink(turn_log, self._publisher, blank, self._clocks)
+        sink = _TurnSink(turn_log, self._publisher, blank, self._clocks, briefing)
         deadline = started_at + codec.seconds(turn.time_left)
-        return await answer(question, targets, sink, self._asking, started_at=started_at, deadline=deadline)
+        made = await answer(question, targets, sink, self._asking, started_at=started_at, deadline=deadline)
+        return briefing.noted(made)
 
 
 class _TurnSink:
     """Writes an answer's text to its turn's log."""
 
-    def __init__(self, turn_log: TurnLog, publisher: Publisher, blank: Message, clocks: Clocks) -> None:
+    def __init__(
+        self, turn_log: TurnLog, publisher: Publisher, blank: Message, clocks: Clocks, briefing: Briefing
+    ) -> None:
         self._turn_log = turn_log
         self._publisher = publisher
         self._blank = blank
         self._clocks = clocks
+        self._briefing = briefing
 
     async def start(self, provider: str, model: str) -> None:
-        running = Answer(AnswerState.RUNNING, provider=provider, model=model)
+        # What was given stands in it from the beginning: an answer that is stopped gets no other.
+        running = self._briefing.noted(Answer(AnswerState.RUNNING, provider=provider, model=model))
         # Nobody is woken: the first text follows at once, and goes with it.
         self._turn_log.start(replace(self._blank, created_at_us=self._clocks.wall_us(), answer=running))
 

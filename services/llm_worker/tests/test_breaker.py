@@ -109,3 +109,24 @@ def test_a_permit_is_heard_once(breaker: Breaker) -> None:
     for _ in range(5):
         given.fail()
     assert breaker.failures == 1
+
+
+def test_each_change_of_its_state_is_told_once_and_nothing_else_is(clock: Clock) -> None:
+    told: list[BreakerState] = []
+    breaker = Breaker(failure_threshold=3, reset_timeout_s=25, clock=clock, changed=lambda: told.append(breaker.state))
+    permit(breaker).succeed()
+    fail(breaker, 3)
+    assert told == [BreakerState.OPEN]
+    clock.now += 25
+    permit(breaker).fail()
+    assert told[1:] == [BreakerState.HALF_OPEN, BreakerState.OPEN]
+    clock.now += 25
+    permit(breaker).drop()
+    permit(breaker).succeed()
+    assert told[3:] == [BreakerState.HALF_OPEN, BreakerState.CLOSED]
+
+
+def test_a_permit_without_a_breaker_may_be_told_anything() -> None:
+    Permit().fail()
+    Permit().succeed()
+    Permit().drop()

@@ -47,7 +47,7 @@ def test_it_says_its_port_once_ready_and_ends_well_at_a_signal(number: signal.Si
         ready = next_event(process, "ready")
         assert ready["service"] == "llm_worker"
         assert 0 < ready["port"] < 65536
-        assert ready["providers"] == ["openai"]
+        assert (ready["providers"], ready["knowledge"]) == (["openai"], "none")
         process.send_signal(number)
         assert "secret" not in process.communicate(timeout=20)[1]
         assert process.returncode == 0

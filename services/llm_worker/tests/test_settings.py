@@ -36,6 +36,15 @@ def test_a_key_is_read_from_any_of_its_names_and_never_shown(provider: str, vari
     assert "secret" not in repr(read)
 
 
+def test_users_own_keys_are_used_by_arketic_alone_and_the_platform_follows() -> None:
+    read = settings.read({**NEEDED, "WORKER_TOKEN": "new-secret, old-secret"})
+    assert [name for name, persona in read.personas.items() if persona.own_keys] == ["arketic"]
+    assert (read.worker_token, read.platform_fallback) == ("new-secret", True)
+    assert "secret" not in repr(read)
+    assert settings.read(NEEDED).worker_token == ""
+    assert not settings.read({**NEEDED, "PLATFORM_FALLBACK": "false"}).platform_fallback
+
+
 @pytest.mark.parametrize("variable", ["GROK_BASE_URL", "PRODUCTION_GROK_URL"])
 def test_a_base_url_is_read_from_any_of_its_names(variable: str) -> None:
     read = settings.read({**NEEDED, variable: "http://127.0.0.1:1/grok/v1/"})
@@ -89,6 +98,28 @@ def test_a_single_value_is_overridden_by_the_environment_after_the_file(tmp_path
     assert read.personas["faye"].system_prompt == "Be 1 thing."
 
 
+def test_only_foodhak_asks_for_knowledge_and_profiles_by_default() -> None:
+    personas = settings.read(NEEDED).personas
+    assert [name for name, one in personas.items() if one.knowledge or one.profile] == ["foodhak"]
+    assert personas["foodhak"].knowledge and personas["foodhak"].profile
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("", ""),
+        ("search.example.com", "https://search.example.com:9200"),
+        ("search.example.com:443", "https://search.example.com:443"),
+        ("http://10.0.0.1:9200/", "http://10.0.0.1:9200"),
+    ],
+)
+def test_a_host_of_opensearch_alone_is_https_and_its_password_is_not_shown(given: str, host: str) -> None:
+    login = {"OPENSEARCH_USER": "admin", "OPENSEARCH_PWD": "very-secret"}
+    read = settings.read({**NEEDED, "OPENSEARCH_HOST": given, **login})
+    assert (read.knowledge.host, read.knowledge.password) == (host, "very-secret")
+    assert "very-secret" not in repr(read)
+
+
 @pytest.mark.parametrize(
     ("variables", "named"),
     [
@@ -96,6 +127,7 @@ def test_a_single_value_is_overridden_by_the_environment_after_the_file(tmp_path
         ({"LLM_WORKER_PORT": "http"}, "LLM_WORKER_PORT"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
         ({"DRAIN_SECONDS": "-1"}, "DRAIN_SECONDS"),
+        ({"PLATFORM_FALLBACK": "perhaps"}, "PLATFORM_FALLBACK"),
         ({"OPENAI_BASE_URL": "api.openai.com"}, "OPENAI_BASE_URL"),
         ({"SWITCHBOARD_CONFIG": "/nowhere/own.toml"}, "/nowhere/own.toml"),
         ({"SWITCHBOARD__WORKER__TTFT_TIMEOUT": "3"}, "worker.ttft_timeout"),
@@ -110,6 +142,12 @@ def test_a_single_value_is_overridden_by_the_environment_after_the_file(tmp_path
         ({"SWITCHBOARD__MODELS__MINE__PROVIDER": "nobody"}, "models.mine.provider"),
         ({"SWITCHBOARD__PERSONAS__FAYE__TEMPERATURE": "3"}, "personas.faye.temperature"),
         ({"SWITCHBOARD__PERSONAS__FAYE__ROUTE": "nowhere"}, "personas.faye.route"),
+        ({"SWITCHBOARD__PERSONAS__FAYE__KNOWLEDGE": "perhaps"}, "personas.faye.knowledge"),
+        ({"SWITCHBOARD__KNOWLEDGE__TIMEOUT_S": "0"}, "knowledge.timeout_s"),
+        ({"SWITCHBOARD__KNOWLEDGE__EMBEDDING_PROVIDER": "nobody"}, "knowledge.embedding_provider"),
+        ({"SWITCHBOARD__KNOWLEDGE__EMBEDDING_PROVIDER": "openai"}, "knowledge.embedding_provider"),
+        ({"OPENSEARCH_HOST": "gopher://x"}, "OPENSEARCH_HOST"),
+        ({"OPENSEARCH_HOST": "x", "OPENSEARCH_USER": "admin"}, "OPENSEARCH_PWD"),
     ],
 )
 def test_what_is_wrong_is_named(variables: dict[str, str], named: str) -> None:

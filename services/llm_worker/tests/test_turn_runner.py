@@ -30,7 +30,8 @@ def simulator_of(stack: Stack) -> Simulator:
 
 @asynccontextmanager
 async def open_stack(*, workers: int = 1, sessions: int = 1, **environment: str) -> AsyncIterator[Stack]:
-    async with Stack(sessions=sessions, workers=workers, gateways=0, environment=environment) as stack:
+    limitless = {"RATE_LIMITS": "off", **environment}
+    async with Stack(sessions=sessions, workers=workers, gateways=0, environment=limitless) as stack:
         yield stack
 
 

@@ -1,0 +1,55 @@
+"""Vectors for texts, from a provider's OpenAI-compatible embeddings endpoint.
+
+Document: https://platform.openai.com/docs/api-reference/embeddings. One frame a direction:
+
+    POST /v1/embeddings   {"model": "text-embedding-3-small", "input": ["..."], "encoding_format": "float"}
+    {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.01, ...]}], ...}
+
+`dimensions` is not sent, since many imitators refuse it: what the model gives must have the configured length.
+"""
+
+from collections.abc import Sequence
+
+import httpx2
+import openai
+
+from llm_worker.knowledge import KnowledgeError
+from llm_worker.openai_wire import open_sdk
+from llm_worker.settings import ProviderSettings
+
+Vector = list[float]
+
+
+class Embedder:
+    """One model of one provider."""
+
+    def __init__(
+        self, provider: ProviderSettings, model: str, dimensions: int, http_client: httpx2.AsyncClient
+    ) -> None:
+        self._client = open_sdk(provider, http_client)
+        self._model = model
+        self._dimensions = dimensions
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """A vector for each text, none of which may be empty. It knows no time-out: who asks, cancels.
+
+        Raises: KnowledgeError.
+        """
+        try:
+            response = await self._client.embeddings.create(
+                model=self._model, input=list(texts), encoding_format="float"
+            )
+        except openai.APIStatusError as exc:
+            raise KnowledgeError(f"the embeddings' provider answered {exc.status_code}") from exc
+        except openai.OpenAIError as exc:
+            raise KnowledgeError("the embeddings' provider can't be reached") from exc
+        vectors = [one.embedding for one in sorted(response.data, key=lambda one: one.index)]
+        if len(vectors) != len(texts):
+            raise KnowledgeError("the embeddings' provider left texts out")
+        for vector in vectors:
+            if len(vector) != self._dimensions:
+                raise KnowledgeError(
+                    f"{self._model} gives vectors of {len(vector)} numbers; "
+                    f"knowledge.embedding_dimensions says {self._dimensions}"
+                )
+        return vectors
