@@ -34,8 +34,8 @@ class UserKeys:
     async def find(self, user_id: str) -> OwnKeys:
         """This user's keys; nobody ("") has none.
 
-        Raises: SwitchboardError: UNAVAILABLE, when it can't be told; API_KEY_REFUSED, when one of them can't be read any
-        more, and it is not known whose money an answer would cost.
+        Raises: SwitchboardError: UNAVAILABLE, when it can't be told; API_KEY_REFUSED, when one of them can't be read
+        any more, and it is not known whose money an answer would cost.
         """
         if self._metadata is None or not user_id:
             return NO_KEYS
@@ -51,7 +51,8 @@ class UserKeys:
             if response.unreadable:
                 names = ", ".join(response.unreadable)
                 raise SwitchboardError(
-                    ErrorCode.API_KEY_REFUSED, f"Your key for {names} can't be read any more: set it again, or delete it."
+                    ErrorCode.API_KEY_REFUSED,
+                    f"Your key for {names} can't be read any more: set it again or delete it.",
                 )
             return OwnKeys(dict(response.keys))
         raise SwitchboardError(ErrorCode.UNAVAILABLE, "Your own keys can't be looked up just now; try again.")

@@ -9,8 +9,8 @@ import pytest
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.events import LogEvent
 from chat.messages import Answer, AnswerState, Message, Role
-from gateway.dialect import Say, Visit
-from gateway.dialects.faye import FayeRenderer, FayeSocket
+from gateway.dialect import Renderer, Say, Visit
+from gateway.dialects.faye import FayeSocket
 from gateway.frame import Frame
 from gateway.ports import DialectSession, Sessions
 from hypothesis import given
@@ -25,8 +25,12 @@ def contents(frames: Sequence[Frame]) -> list[dict[str, object]]:
     return [dict(frame.content) for frame in frames]
 
 
-def play(*events: LogEvent, renderer: FayeRenderer | None = None) -> list[dict[str, object]]:
-    renderer = renderer or FayeRenderer()
+def faye() -> Renderer:
+    return endpoint(FakeSessions()).renderer(None, "chat-1")
+
+
+def play(*events: LogEvent, renderer: Renderer | None = None) -> list[dict[str, object]]:
+    renderer = renderer or faye()
     return [content for event in events for content in contents(renderer.render(event))]
 
 
@@ -132,7 +136,7 @@ def test_streaming_frames_add_up_to_message_stop_whatever_the_chunking(text: str
 def test_a_renderer_that_resumes_goes_on_as_one_that_was_there_from_the_start(text: str, cut: int) -> None:
     story = Story()
     start, before, after = story.start(), story.say(text[:cut]), story.say(text[cut:])
-    there, resumed = FayeRenderer(), FayeRenderer()
+    there, resumed = faye(), faye()
     play(start, before, renderer=there)
     resumed.resume(text[:cut])
     rest = [after, story.complete()]
@@ -140,7 +144,7 @@ def test_a_renderer_that_resumes_goes_on_as_one_that_was_there_from_the_start(te
 
 
 def test_a_snapshot_shows_answers_as_if_they_came_now_and_goes_on_with_the_one_under_way() -> None:
-    renderer = FayeRenderer()
+    renderer = faye()
     failure = Failure(ErrorCode.UNAVAILABLE, "Broken.")
     frames = renderer.snapshot(
         [
@@ -180,18 +184,18 @@ def test_a_snapshot_shows_answers_as_if_they_came_now_and_goes_on_with_the_one_u
     ],
 )
 def test_a_reader_that_can_not_forget_is_put_right(now: Message | None, frames: list[dict[str, object]]) -> None:
-    story, renderer = Story(), FayeRenderer()
+    story, renderer = Story(), faye()
     play(story.start(), story.say("Yes,"), renderer=renderer)
     messages = [Message("q", "chat-1", Role.USER, "Hi", 0, 1), *([now] if now is not None else [])]
     assert contents(renderer.resync(messages)) == frames
 
 
 def test_a_reader_that_waits_for_nothing_hears_nothing_of_old_answers() -> None:
-    assert FayeRenderer().resync([assistant("Old", AnswerState.COMPLETED)]) == []
+    assert faye().resync([assistant("Old", AnswerState.COMPLETED)]) == []
 
 
 def test_a_reader_that_waits_for_nothing_is_shown_the_answer_that_began_meanwhile() -> None:
-    assert contents(FayeRenderer().resync([assistant("New", AnswerState.RUNNING)])) == [streaming("<p>New")]
+    assert contents(faye().resync([assistant("New", AnswerState.RUNNING)])) == [streaming("<p>New")]
 
 
 def test_merged_frames_are_one_streaming_frame() -> None:
@@ -279,14 +283,8 @@ async def test_what_is_said_over_a_long_connection_keeps_the_session_open() -> N
         await subject.read("Hi", visit)
 
 
-def test_an_idle_renderer_holds_nothing() -> None:
-    story, renderer = Story(), FayeRenderer()
-    play(story.start(), story.say("x" * 1000), story.complete(), renderer=renderer)
-    assert renderer._answer is None
-
-
 def test_messages_are_not_changed_by_being_shown() -> None:
     message = assistant("Hello", AnswerState.COMPLETED)
     before = replace(message)
-    FayeRenderer().snapshot([message])
+    faye().snapshot([message])
     assert message == before
