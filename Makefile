@@ -12,7 +12,7 @@ PACKAGES := chat runtime simulator launcher session llm_worker gateway bench
 PROTOC = $(RUN) python -m grpc_tools.protoc -I protos --python_out=$(1) --grpc_python_out=$(1) \
 	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
-.PHONY: help setup run token log test check fix protos publish bench clean
+.PHONY: help setup run token log knowledge test check fix protos publish bench clean
 
 help: ## List the verbs.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,10 @@ token: setup ## Print a user's token: make token USER=alice.
 
 log: setup ## Print a chat's log, readable: make log CHAT=<id>, or CHAT=faye/<unique_token>.
 	@$(RUN) python -m launcher log "$(CHAT)"
+
+knowledge: setup ## Fill the knowledge store from a folder of documents: make knowledge FOLDER=docs.
+	@KNOWLEDGE_DIR="$${KNOWLEDGE_DIR:-$${SWITCHBOARD_DATA_DIR:-./data}/knowledge}" \
+	  $(RUN) python -m llm_worker.load_knowledge "$(FOLDER)"
 
 test: setup ## Run every test.
 	@$(RUN) pytest -q -n auto --dist loadfile $(PYTEST_ARGS)

@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator
 import pytest
 from launcher.stack import Stack
 
+# One user of these tests sends more than a person may; that limits are applied is not to be left out, though.
+GENEROUS = {
+    f"SWITCHBOARD__LIMITS__{kind}__{what}": "100000" for kind in ("USER", "KEY") for what in ("MESSAGES", "ANSWERS")
+}
+
 
 @pytest.fixture(scope="session")
 async def pair() -> AsyncIterator[Stack]:
     """Shared by tests that leave it as they found it."""
-    async with Stack(sessions=2, workers=2, gateways=2) as stack:
+    async with Stack(sessions=2, workers=2, gateways=2, environment=GENEROUS) as stack:
         await stack.wait_serving()
         yield stack
 
@@ -17,6 +22,6 @@ async def pair() -> AsyncIterator[Stack]:
 @pytest.fixture
 async def mortal_pair() -> AsyncIterator[Stack]:
     """For a test that kills parts of it."""
-    async with Stack(sessions=2, workers=2, gateways=2) as stack:
+    async with Stack(sessions=2, workers=2, gateways=2, environment=GENEROUS) as stack:
         await stack.wait_serving()
         yield stack

@@ -1,6 +1,6 @@
 """The one table of WebSocket close codes: what each says, and whether the client should come back.
 
-Codes below 4000 mean what RFC 6455, section 7.4.1, and IANA's registry say.
+Codes below 4000 mean what RFC 6455, section 7.4.1, and IANA's registry say; 4408 is ours, after HTTP's 408.
 """
 
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ DRAINING = Close(1001, "the server is going away: reconnect now", Reconnect.NOW)
 REFUSED = Close(1008, "refused: the frame before says why", Reconnect.NEVER, explained=True)
 TOO_LARGE = Close(1009, "the message is too large", Reconnect.NEVER, explained=True)
 OUR_FAULT = Close(1011, "an internal error: reconnect later", Reconnect.LATER, explained=True)
+SILENT = Close(4408, "no frame came for too long: reconnect when there is something to say", Reconnect.LATER)
 OVERLOADED = Close(1013, "overloaded: reconnect later", Reconnect.LATER, explained=True)
 TOO_SLOW = Close(1013, "too slow: reconnect later", Reconnect.LATER)
 

@@ -17,8 +17,9 @@ from fastapi.exceptions import RequestValidationError
 
 from gateway.auth import Doorkeeper
 from gateway.frame import Frame
-from gateway.ports import Models, Sessions, Turns
+from gateway.ports import Answers, Models, Sessions, Turns
 from gateway.records import Limits, Replicas, Users
+from gateway.tickets import Tickets
 
 
 class Renderer(Protocol):
@@ -111,10 +112,16 @@ class Visit:
     variant: Hashable = None
     """What the client asked for that changes how events are rendered."""
     greeting: tuple[Frame, ...] = ()
-    """Sent before anything else."""
+    """Sent before anything else; where a chat is shown from the start, once all that is said in it will be seen."""
     shown_messages: int = 0
     """How many of the last messages `Renderer.snapshot` gets when the client comes without a position, beside the
     answer under way, which it gets always."""
+    expires_at_s: float | None = None
+    """When the client's credential is good no longer (`Caller.expires_at_s`), in seconds since 1970: the client is told
+    and the connection closed with 1008. None: never."""
+    idle_s: float | None = None
+    """A client that sends no frame for so long is closed with 4408; pings of the WebSocket protocol are none. None: it
+    may be silent for ever."""
 
 
 class Socket(Protocol):
@@ -167,10 +174,14 @@ class Services:
     sessions: Sessions
     models: Models
     turns: Turns
+    answers: Answers
     users: Users
     limits: Limits
     replicas: Replicas
     doorkeeper: Doorkeeper
+    tickets: Tickets
+    open_sockets: frozenset[str]
+    """Names of dialects whose WebSocket needs no credential in this deployment."""
     public_url: str
     """Empty: taken from the request."""
     new_id: Callable[[], str]

@@ -9,10 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from chat.errors import Failure
-from chat.events import (
-    ChatDeleted,
-    Event,
-)
+from chat.events import ChatDeleted, Event, ParticipantAdded, ParticipantRemoved
 from chat.messages import Message
 from chat.position import Position
 
@@ -50,6 +47,10 @@ class Reader(Protocol):
         """It can't go on; nothing more comes."""
         ...
 
+    def removed(self, user_id: str) -> None:
+        """That user takes part in the chat no longer, whoever this reader is."""
+        ...
+
 
 class Group:
     """Readers of one chat and variant that are in step: each frame is made once for all of them."""
@@ -59,6 +60,8 @@ class Group:
         "caught_up",
         "chat_id",
         "epoch",
+        "gone",
+        "greeting",
         "new",
         "offset",
         "part",
@@ -77,6 +80,7 @@ class Group:
         reader: Reader,
         after: Position | None,
         shown_messages: int,
+        greeting: Sequence[Frame] = (),
     ) -> None:
         self.chat_id = chat_id
         self.socket = socket
@@ -87,6 +91,10 @@ class Group:
         # An event of which only some frames are known is read again, and those frames are left out.
         self.offset = max(after.offset - 1, 0) if after and after.part else after.offset if after else 0
         self.part = after.part if after else 0
+        self.greeting = greeting
+        """What its first reader gets before anything else, once all that is said will come."""
+        self.gone: set[str] = set()
+        """Participants who were removed, of whom no reader has been told yet."""
         self.shown_messages = shown_messages
         """Of a first snapshot, if its readers know no position; see `dialect.Visit`."""
         self.new = True
@@ -120,6 +128,9 @@ class Group:
         Returns False when events are missing still: the log must be read again.
         """
         buffered, self.buffer = self.buffer or [], None
+        if self.greeting:
+            self.deliver(self.greeting)
+            self.greeting = ()
         if page.messages is not None:
             self._start_anew(page.position, page.messages)
         else:
@@ -142,17 +153,24 @@ class Group:
 
     def deliver(self, frames: Sequence[Frame]) -> None:
         """Hands frames to every reader; those that arrived at once and can be merged leave as one."""
-        if not frames:
-            return
         if len(frames) > 1:
             frames = coalesce(frames, self.socket.merge)
-        for reader in self.readers:
-            reader.deliver(frames)
+        if frames:
+            for reader in self.readers:
+                reader.deliver(frames)
+        while self.gone:
+            user_id = self.gone.pop()
+            for reader in self.readers:
+                reader.removed(user_id)
 
     def _render(self, event: Event | None, frames: list[Frame]) -> None:
         self.offset += 1
         if event is None:
             return
+        if isinstance(event, ParticipantRemoved):
+            self.gone.add(event.user_id)
+        elif isinstance(event, ParticipantAdded):
+            self.gone.discard(event.participant.user_id)
         made = self.renderer.render(event)
         last = len(made) - 1
         for index, frame in enumerate(made):

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
-from chat.errors import ErrorCode, SwitchboardError
+from chat.errors import ErrorCode, Failure, SwitchboardError
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -21,7 +21,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway.auth import Caller, bearer
 from gateway.dialect import Dialect
-from gateway.ports import Sessions
+from gateway.ports import RateLimit, Sessions
 
 _STATUS = {
     ErrorCode.INVALID_ARGUMENT: 400,
@@ -44,6 +44,8 @@ _STATUS = {
 _THROWN_AWAY = 4
 """Times the limit that is read of a body too large, before its sender is cut off."""
 _Result = TypeVar("_Result")
+_EXPOSED = ("Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate")
+"""Headers that scripts of other origins may read."""
 _WELCOME = {"message": "Welcome to Switchboard.", "docs": "/docs", "health": "/health"}
 
 Refusal = Callable[[Request, Exception], Awaitable[Response]]
@@ -74,8 +76,8 @@ def detail(error: SwitchboardError | RequestValidationError) -> Response:
     return JSONResponse({"detail": error.failure.message}, status_of(error.code), headers_of(error))
 
 
-def guarded_router(prefix: str, tag: str, admit: Callable[[str], Caller], credential: str) -> APIRouter:
-    """A dialect's router: `admit` is given the Bearer credential before anything is read; see `caller_of`.
+def guarded_router(prefix: str, tag: str, admit: Callable[[str], Awaitable[Caller]], credential: str) -> APIRouter:
+    """A dialect's router: `admit` is awaited with the Bearer credential before anything is read; see `caller_of`.
 
     `tag` and `credential` (which one is wanted) are for the OpenAPI document.
     """
@@ -85,15 +87,19 @@ def guarded_router(prefix: str, tag: str, admit: Callable[[str], Caller], creden
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                request.state.caller = admit(bearer(request.headers.get("authorization")))
+                request.state.caller = await admit(bearer(request.headers.get("authorization")))
                 try:
-                    return await handle(request)
+                    response = await handle(request)
                 except UnicodeEncodeError as error:
                     # JSON can escape half of a surrogate pair, which no text can hold and nothing behind us takes.
                     raise SwitchboardError(
                         ErrorCode.INVALID_ARGUMENT,
                         "A text in the request is not valid Unicode: it holds half of a surrogate pair.",
                     ) from error
+                limit: RateLimit | None = getattr(request.state, "limit", None)
+                if limit is not None:
+                    response.headers.update(_limit_headers(limit))
+                return response
 
             return guarded
 
@@ -106,6 +112,29 @@ def caller_of(request: Request) -> Caller:
     """Whom a guarded router has let in."""
     caller: Caller = request.state.caller
     return caller
+
+
+def note_limit(request: Request, limit: RateLimit | None) -> None:
+    """Has a guarded router's answer say how the caller's limit stands. Call it with what `Begun` or `Limits` gave."""
+    request.state.limit = limit
+
+
+def _limit_headers(limit: RateLimit) -> dict[str, str]:
+    """https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/, from its eighth version on."""
+    name, window_s, reset_s = limit.name, math.ceil(limit.window_s), math.ceil(limit.reset_s)
+    return {
+        "RateLimit-Policy": f'"{name}";q={limit.quota};w={window_s}',
+        "RateLimit": f'"{name}";r={limit.remaining};t={reset_s}',
+    }
+
+
+def _used_up(request: Request, failure: Failure) -> dict[str, str]:
+    """Of a refusal only the time is known; whose limit it is, by who calls: a user or a key."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is None or failure.retry_after_s is None:
+        return {}
+    name = "key" if caller.key_id else "user"
+    return {"RateLimit": f'"{name}";r=0;t={math.ceil(failure.retry_after_s)}'}
 
 
 async def event_stream(request: Request, events: AsyncGenerator[bytes, None]) -> Response:
@@ -196,7 +225,7 @@ def http_application(
             allow_origins=cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Retry-After"],
+            expose_headers=_EXPOSED,
         )
     application: Callable[[Any, Any, Any], Awaitable[None]] = app
     return ProxyHeadersMiddleware(application, trusted_hosts=forwarded_allow_ips)
@@ -213,7 +242,10 @@ def _refusal(dialects: Sequence[Dialect]) -> Refusal:
         shape = forms.get(next(below, ""), detail)
         match error:
             case SwitchboardError() | RequestValidationError():
-                return shape(error)
+                response = shape(error)
+                if isinstance(error, SwitchboardError) and error.code is ErrorCode.RATE_LIMITED:
+                    response.headers.update(_used_up(request, error.failure))
+                return response
             case HTTPException():
                 # The framework's own: an unknown path, a wrong method, a body that can't be read.
                 code = ErrorCode.TOO_LARGE if error.status_code == 413 else ErrorCode.INVALID_ARGUMENT

@@ -7,7 +7,7 @@ the log. See docs/subsystems/gateway.md.
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import NoReturn
 
 from chat.errors import ErrorCode, Failure, SwitchboardError
@@ -62,9 +62,11 @@ class Hub:
         after: Position | None,
         *,
         shown_messages: int = 0,
+        greeting: Sequence[Frame] = (),
     ) -> None:
         """Delivers to the reader what follows the position; without one, the answer under way and what follows, and
-        before them what the renderer shows of the last `shown_messages` messages.
+        before them what the renderer shows of the last `shown_messages` messages. The greeting comes first: who has it
+        gets all that is said from then on.
 
         Returns at once; call `detach` when the reader is gone.
         """
@@ -75,7 +77,7 @@ class Hub:
         elif feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
-        group = Group(chat_id, socket, variant, reader, after, shown_messages)
+        group = Group(chat_id, socket, variant, reader, after, shown_messages, greeting)
         feed.groups.append(group)
         if feed.followed:
             self._catch_up(feed, group)

@@ -1,8 +1,12 @@
-"""What one client may send: sizes, and the form of the keys that make its sends repeatable."""
+"""What one client may send: sizes, how many chats, and the form of the keys that make its sends repeatable."""
 
 import re
 
 from chat.errors import ErrorCode, SwitchboardError
+
+CHATS_AT_ONCE = 64
+"""Chats that one connection may show: each costs a reader in the hub, and a look before every message that is sent, for
+as long as the connection stays. People have one or a few open."""
 
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 
@@ -26,3 +30,11 @@ def check_message(text: str, limit: int) -> None:
 def too_large(limit: int) -> SwitchboardError:
     """The refusal of a message over `limit` bytes."""
     return SwitchboardError(ErrorCode.TOO_LARGE, f"The message is too large: at most {limit:,} bytes are accepted.")
+
+
+def too_many_chats() -> SwitchboardError:
+    """The refusal of one chat more than CHATS_AT_ONCE."""
+    return SwitchboardError(
+        ErrorCode.INVALID_ARGUMENT,
+        f"This connection shows {CHATS_AT_ONCE} chats already: open another connection for more.",
+    )

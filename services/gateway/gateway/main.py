@@ -23,6 +23,8 @@ from runtime.environment import Environment, SettingError
 from runtime.logs import configure
 from runtime.rpc_channel import open_channel
 
+from gateway.answer_limits import AnswerLimits
+from gateway.answer_wait import AnswerWait
 from gateway.auth import Doorkeeper
 from gateway.clients.llm import WINDOW_BYTES, ModelClient
 from gateway.clients.records import LimitClient, ReplicaClient, UserClient
@@ -30,9 +32,12 @@ from gateway.clients.session import SessionClient
 from gateway.dialect import Services
 from gateway.http import http_application
 from gateway.hub import Hub
+from gateway.jwks import KeySet, fetch_from
 from gateway.registry import find_dialects
+from gateway.reporting import Reporter
 from gateway.server import BoundedHttpProtocol, PipedProtocol, QuietServer
 from gateway.settings import Settings, read_settings
+from gateway.tickets import Tickets
 from gateway.turn import TurnStarter
 from gateway.ws import WebSockets
 
@@ -101,30 +106,41 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     session_channel = open_channel(settings.session_addr)
     worker_channel = open_channel(settings.llm_worker_addr, window_bytes=WINDOW_BYTES)
-    sessions = SessionClient(session_channel, settings.internal_token)
-    models = ModelClient(worker_channel, settings.internal_token)
+    token = settings.internal_tokens[0]
+    sessions = SessionClient(session_channel, token)
+    models = ModelClient(worker_channel, token)
     port = listener.getsockname()[1]
     jitter = random.SystemRandom().random
     async with asyncio.TaskGroup() as tasks, session_channel, worker_channel:
         hub = Hub(sessions, linger_s=settings.linger_s, jitter=jitter)
         turns = TurnStarter(sessions, models, tasks)
+        replicas = ReplicaClient(session_channel, token)
         services = Services(
             sessions=sessions,
             models=models,
             turns=turns,
-            users=UserClient(session_channel, settings.internal_token),
-            limits=LimitClient(session_channel, settings.internal_token),
-            replicas=ReplicaClient(session_channel, settings.internal_token),
-            doorkeeper=Doorkeeper(settings.credentials),
+            answers=AnswerWait(hub),
+            users=UserClient(session_channel, token),
+            limits=AnswerLimits(LimitClient(session_channel, token), tasks),
+            replicas=replicas,
+            doorkeeper=Doorkeeper(settings.credentials, _key_set(settings, tasks)),
+            tickets=Tickets(settings.internal_tokens),
+            open_sockets=settings.open_sockets,
             public_url=settings.public_url,
             new_id=lambda: str(uuid.uuid4()),
             now_s=time.time,
             # `*` says that any page may read answers, not that any page may act for who is logged in: it names none.
             origins=frozenset(settings.cors_origins) - {"*"},
         )
-        dialects = [make(services) for make in find_dialects().values()]
+        found = find_dialects()
+        for name in sorted(settings.open_sockets - found.keys()):
+            # Misspelt, most likely: what was to be open is not.
+            log.warning("no_such_dialect", extra={"setting": f"{name.upper()}_OPEN_WS"})
+        dialects = [make(services) for make in found.values()]
         gateway = Gateway()
-        gateway.websockets = WebSockets(dialects, hub=hub, turns=turns, sessions=sessions, limits=settings.limits)
+        gateway.websockets = WebSockets(
+            dialects, hub=hub, turns=turns, sessions=sessions, limits=settings.limits, now_s=time.time
+        )
         gateway.http = http_application(
             dialects,
             sessions=sessions,
@@ -135,11 +151,21 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         )
         server = QuietServer(_uvicorn(gateway, settings), lambda: log.info("ready", extra={"port": port}))
         following = tasks.create_task(hub.run())
+        reporter = Reporter(replicas, gateway.websockets.headcount, str(uuid.uuid4()))
+        reporting = tasks.create_task(reporter.run())
         stopping = tasks.create_task(_stop_on_signal(gateway, server, settings.drain_s, jitter))
         await server.serve([listener])
         stopping.cancel()
         following.cancel()
+        reporting.cancel()
+        await asyncio.wait([reporting])
+        await reporter.retire()
     log.info("stopped")
+
+
+def _key_set(settings: Settings, tasks: asyncio.TaskGroup) -> KeySet | None:
+    url = settings.credentials.jwks_url
+    return KeySet(fetch_from(url), tasks, time.monotonic) if url else None
 
 
 def _uvicorn(gateway: Gateway, settings: Settings) -> uvicorn.Config:

@@ -5,6 +5,7 @@ Sans-I/O. It is empty as long as the client keeps up: frames then pass it by.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from gateway.frame import Frame, merged
 
@@ -33,9 +34,13 @@ class Outbox:
     def put(self, frame: Frame) -> bool:
         """Adds a frame; False: it does not fit, and the client is too slow. An empty outbox takes any frame."""
         size = self._measure(frame)
-        if self._frames and self._bytes + size > self._limit:
-            return False
         mergeable = frame.run and self._frames and self._frames[-1].run == frame.run
+        if self._frames and self._bytes + size > self._limit:
+            # A frame may repeat what those before it said: merged with them it is no longer than alone.
+            if not self._squeeze(frame if mergeable else None, self._limit - (0 if mergeable else size)):
+                return False
+            if mergeable:
+                return True
         self._tail = self._tail + 1 if mergeable else 1
         self._frames.append(frame)
         self._bytes += size
@@ -67,8 +72,19 @@ class Outbox:
         self._frames.clear()
         self._bytes = self._tail = 0
 
+    def _squeeze(self, frame: Frame | None, limit: int) -> bool:
+        """Merges the last run of what waits, with the frame if there is one; whether all then fits into the limit."""
+        if frame is not None:
+            self._frames.append(frame)
+            self._bytes += self._measure(frame)
+        run = self._frames[-1].run
+        self._tail = sum(1 for _ in takewhile(lambda one: one.run == run, reversed(self._frames))) if run else 1
+        if self._tail > 1:
+            self._compact()
+        return self._bytes <= limit
+
     def _compact(self) -> None:
-        run = [self._frames.pop() for _ in range(_COMPACT_AT)]
+        run = [self._frames.pop() for _ in range(self._tail)]
         self._bytes -= sum(map(self._measure, run))
         frame = merged(run[::-1], self._merge)
         size = self._measure(frame)

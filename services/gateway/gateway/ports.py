@@ -273,6 +273,8 @@ class GenerateRequest:
     temperature: float | None = None
     max_output_tokens: int = 0
     stop: tuple[str, ...] = ()
+    own_keys: bool = False
+    """The acting user's own provider key is used where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,4 +335,15 @@ class Turns(Protocol):
 
     async def begin(self, utterance: Utterance) -> Begun:
         """Appends the message and has it answered. Raises as Sessions.begin_turn."""
+        ...
+
+
+class Answers(Protocol):
+    """Whole answers; see `answer_wait.py`."""
+
+    async def wait(self, chat_id: str, begun: Begun) -> Message:
+        """The answer to what was begun, once it has ended, however it ended; cancelled, the turn goes on.
+
+        Raises: NOT_FOUND (the chat is gone), INTERNAL (the answer was lost), DEADLINE_EXCEEDED.
+        """
         ...

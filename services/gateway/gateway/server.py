@@ -1,4 +1,4 @@
-"""uvicorn as we run it: its WebSocket protocol with a `ws.Pipe`, its server without its own ideas of signals.
+"""uvicorn as we run it: its WebSocket protocol with a `ws_client.Pipe`, its server without its own ideas of signals.
 
 What is changed and why: sending needs no task and no coroutine; a peer that does not answer our close is aborted, since
 a transport that only `close`s waits for it for ever; paths are not logged, since query strings hold tokens; whoever
@@ -42,7 +42,7 @@ logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 class PipedProtocol(WebSocketsSansIOProtocol):
-    """A client's WebSocket. Adapter of `ws.Pipe`, which it offers to the application in the ASGI scope."""
+    """A client's WebSocket. Adapter of `ws_client.Pipe`, which it offers to the application in the ASGI scope."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

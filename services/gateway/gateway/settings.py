@@ -12,6 +12,9 @@ _SECRET_BYTES = 32
 """HS256 wants a key at least as long as its hash (RFC 7518, section 3.2): a shorter one can be guessed offline."""
 
 
+_OPEN_SOCKET = "_OPEN_WS"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one client may cost us."""
@@ -40,11 +43,13 @@ class Credentials:
     api_keys: tuple[str, ...]
     """Service keys; several, so that they can be rotated."""
     jwt_secret: str
-    """HS256 secret of user tokens; empty: user tokens are not accepted."""
+    """HS256 secret of user tokens; empty: none of those are accepted."""
     jwt_issuer: str
     """Expected `iss`; empty: any."""
     jwt_audience: str
     """Expected `aud`; empty: any."""
+    jwks_url: str = ""
+    """Where the public keys of RS256, ES256 and EdDSA user tokens are; empty: none of those are accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,13 @@ class Settings:
     """SESSION_ADDR: the session service's gRPC target."""
     llm_worker_addr: str
     """LLM_WORKER_ADDR: the workers' gRPC target."""
-    internal_token: str
-    """INTERNAL_TOKEN: the token of calls between our services, the first of several; required."""
+    internal_tokens: tuple[str, ...]
+    """INTERNAL_TOKEN: the token of calls between our services, and what tickets are signed with; required. Of several,
+    in rotation, the first is shown and signs; tickets that any of them signed are good."""
     credentials: Credentials
-    """API_KEY (required), JWT_SECRET (at least 32 bytes), JWT_ISSUER, JWT_AUDIENCE."""
+    """API_KEY (required), JWT_SECRET (at least 32 bytes), JWT_JWKS_URL, JWT_ISSUER, JWT_AUDIENCE."""
+    open_sockets: frozenset[str]
+    """FOODHAK_OPEN_WS and its like, each named by a dialect: whose WebSocket needs no credential; none by default."""
     public_url: str
     """PUBLIC_URL: what clients see in `websocket_url`; empty: taken from the request."""
     cors_origins: tuple[str, ...]
@@ -102,13 +110,15 @@ def read_settings(environment: Environment) -> Settings:
         port=environment.port("GATEWAY_PORT", 8000),
         session_addr=environment.text("SESSION_ADDR", "localhost:50051"),
         llm_worker_addr=environment.text("LLM_WORKER_ADDR", "localhost:50052"),
-        internal_token=internal_tokens[0],
+        internal_tokens=internal_tokens,
         credentials=Credentials(
             api_keys=api_keys,
             jwt_secret=jwt_secret,
             jwt_issuer=environment.text("JWT_ISSUER", ""),
             jwt_audience=environment.text("JWT_AUDIENCE", ""),
+            jwks_url=environment.url("JWT_JWKS_URL", "", schemes=("https", "http")),
         ),
+        open_sockets=frozenset(name.lower() for name, is_open in environment.flags(_OPEN_SOCKET).items() if is_open),
         public_url=environment.url("PUBLIC_URL", "", schemes=("http", "https")).rstrip("/"),
         cors_origins=environment.words("CORS_ORIGINS"),
         forwarded_allow_ips=environment.text("FORWARDED_ALLOW_IPS", "127.0.0.1"),

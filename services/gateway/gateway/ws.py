@@ -1,14 +1,15 @@
 """WebSockets: moves bytes between clients' connections, the hub and the turns. One task a connection, uvicorn's own.
 
-Raw ASGI, since a chain of middleware and classes would cost an idle connection as much again as itself. Sending is a
-plain call into the server's protocol (`Pipe`, see `server.py`): no task waits to send.
+Raw ASGI, since a chain of middleware and classes would cost an idle connection as much again as itself. How a client
+is written to, and when its time is over, is in `ws_client.py`.
 """
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from http.cookies import SimpleCookie
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 from urllib.parse import parse_qsl
 
 from chat.errors import ErrorCode, Failure, SwitchboardError
@@ -16,14 +17,14 @@ from chat.position import Position
 from starlette.routing import compile_path
 
 from gateway import close_codes
-from gateway.close_codes import Close
-from gateway.connection import Connection
-from gateway.dialect import Dialect, Reply, Say, Socket, Stop, Tell, Visit
+from gateway.dialect import Dialect, Reply, Say, Socket, Stop, Tell
 from gateway.frame import Frame
+from gateway.headcount import Headcount
 from gateway.hub import Hub
-from gateway.limits import check_key, too_large
+from gateway.limits import CHATS_AT_ONCE, check_key, too_many_chats
 from gateway.ports import Sessions, Turns, Utterance
 from gateway.settings import Limits
+from gateway.ws_client import Client
 
 log = logging.getLogger(__name__)
 
@@ -32,28 +33,9 @@ PIPE = "switchboard.pipe"
 
 _FULL = Failure(ErrorCode.OVERLOADED, "Too many connections just now. Please try again in a moment.")
 _BROKEN = Failure(ErrorCode.INTERNAL, "Something went wrong on our side. Please reconnect.")
-
-
-class Pipe(Protocol):
-    """A client's WebSocket, for writing without waiting."""
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the client takes what is written; else `on_room` will be called."""
-        ...
-
-    on_room: Callable[[], None] | None
-    """Called once when there is room again."""
-    on_oversize: Callable[[], bytes] | None
-    """Asked for last words when a message is over the server's own limit, which ends the connection with 1009."""
-
-    def write(self, data: bytes) -> None:
-        """Writes whole messages as they go over the wire. Does nothing when the connection is closed."""
-        ...
-
-    def close(self, code: int, reason: str) -> None:
-        """Sends a close frame behind what was written, and ends the connection soon, whatever the client does."""
-        ...
+_REFUSALS = 10
+"""Messages in a row that are over the limit and are told so: a person stops sooner, and a program that goes on should
+not cost us a look at its limits for each message."""
 
 
 class Request:
@@ -77,103 +59,30 @@ class Request:
         return None if morsel is None else morsel.value
 
 
-class Client:
-    """One client that is connected: the shell around its `Connection`. Adapter of `feed.Reader`."""
-
-    __slots__ = ("_connection", "_limits", "_pipe", "chats", "key", "resumes", "said", "socket")
-
-    def __init__(self, socket: Socket, pipe: Pipe, limits: Limits) -> None:
-        self._pipe = pipe
-        pipe.on_oversize = self._oversize
-        self._limits = limits
-        self._connection = Connection(socket, limits)
-        self.socket = socket
-        self.chats: tuple[str, ...] = ()
-        self.key = ""
-        self.said = 0
-        self.resumes = False
-
-    @property
-    def visit(self) -> Visit | None:
-        """Its stay, once its dialect has let it in."""
-        return self._connection.visit
-
-    def enter(self, visit: Visit) -> None:
-        """Its dialect has let it in."""
-        self._connection.visit = visit
-
-    def show_positions(self) -> None:
-        """Frames carry their positions from now on."""
-        self._connection.positions = True
-
-    def deliver(self, frames: Sequence[Frame]) -> None:
-        """Frames for the client: at once when it keeps up, else through its outbox."""
-        connection, pipe = self._connection, self._pipe
-        if pipe.has_room and not connection.waiting and connection.close is None:
-            for frame in frames:
-                pipe.write(connection.encode(frame))
-        else:
-            connection.send(frames)
-            self._flush()
-
-    def receive(self, text: str | None) -> str | None:
-        """A client's message; what of it the dialect is to read."""
-        wanted = self._connection.receive(text)
-        self._flush()
-        return wanted
-
-    def fail(self, failure: Failure, *, stays: bool) -> None:
-        """Shows a failure, and closes unless the connection `stays`."""
-        self._connection.fail(failure, stays=stays)
-        self._flush()
-
-    def end(self, close: Close) -> None:
-        """Closes the connection."""
-        self._connection.end(close)
-        self._flush()
-
-    def ended(self) -> None:
-        """The chat is gone."""
-        self.end(close_codes.SESSION_ENDED)
-
-    def failed(self, failure: Failure) -> None:
-        """The hub can't go on."""
-        self.fail(failure, stays=False)
-
-    def _oversize(self) -> bytes:
-        return self._connection.encode(self._connection.explain(too_large(self._limits.message_bytes).failure))
-
-    def _flush(self) -> None:
-        connection, pipe = self._connection, self._pipe
-        close = connection.close
-        # What waits goes out before a close frame whether there is room or not; it is bounded.
-        while pipe.has_room or close is not None:
-            data = connection.next()
-            if data is None:
-                break
-            pipe.write(data)
-        if close is not None:
-            pipe.on_room = None
-            pipe.close(close.code, close.reason)
-        elif connection.waiting:
-            pipe.on_room = self._flush
-
-
 class WebSockets:
     """The ASGI application of all dialects' WebSockets."""
 
     def __init__(
-        self, dialects: Sequence[Dialect], *, hub: Hub, turns: Turns, sessions: Sessions, limits: Limits
+        self,
+        dialects: Sequence[Dialect],
+        *,
+        hub: Hub,
+        turns: Turns,
+        sessions: Sessions,
+        limits: Limits,
+        now_s: Callable[[], float],
     ) -> None:
-        sockets = [socket for dialect in dialects for socket in dialect.sockets]
+        sockets = [(dialect.name, socket) for dialect in dialects for socket in dialect.sockets]
         # A path without variables is meant more exactly than one with: /ws/chat is not the user "chat" of /ws/{user}.
-        sockets.sort(key=lambda socket: socket.path.count("{"))
-        self._routes = [(compile_path(socket.path)[0], socket) for socket in sockets]
+        sockets.sort(key=lambda named: named[1].path.count("{"))
+        self._routes = [(compile_path(socket.path)[0], name, socket) for name, socket in sockets]
         self._hub = hub
         self._turns = turns
         self._sessions = sessions
         self._limits = limits
+        self._now_s = now_s
         self._clients: set[Client] = set()
+        self.headcount = Headcount({name for name, _ in sockets})
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
@@ -191,10 +100,10 @@ class WebSockets:
             await send({"type": "websocket.http.response.start", "status": 404, "headers": []})
             await send({"type": "websocket.http.response.body", "body": b"There is no WebSocket at this path.\n"})
             return
-        socket, path = route
+        name, socket, path = route
         # Accepted before anything is checked: a browser sees close codes only of an accepted connection.
         await send({"type": "websocket.accept"})
-        client = Client(socket, scope["extensions"][PIPE], self._limits)
+        client = Client(name, socket, scope["extensions"][PIPE], self._limits, self._now_s)
         if self._draining:
             client.end(close_codes.DRAINING)
             return
@@ -213,11 +122,7 @@ class WebSockets:
             log.exception("connection_failed", extra={"path": socket.path})
             client.fail(_BROKEN, stays=False)
         finally:
-            self._clients.discard(client)
-            if not self._clients:
-                self._empty.set()
-            for chat_id in client.chats:
-                self._hub.detach(chat_id, client)
+            self._leave(client)
 
     async def drain(self, spread_s: float, random: Callable[[], float]) -> None:
         """Closes all connections with 1001, each at a random moment of `spread_s`; new ones at once."""
@@ -234,10 +139,10 @@ class WebSockets:
         """Returns once no client is connected."""
         await self._empty.wait()
 
-    def _route(self, path: str) -> tuple[Socket, Mapping[str, str]] | None:
-        for pattern, socket in self._routes:
+    def _route(self, path: str) -> tuple[str, Socket, Mapping[str, str]] | None:
+        for pattern, name, socket in self._routes:
             if match := pattern.match(path):
-                return socket, match.groupdict()
+                return name, socket, match.groupdict()
         return None
 
     async def _enter(self, client: Client, request: Request) -> None:
@@ -253,16 +158,39 @@ class WebSockets:
         except SwitchboardError as error:
             client.fail(error.failure, stays=False)
             return
-        if visit.greeting:
-            client.deliver(visit.greeting)
+        self.headcount.enter(client.dialect)
         if visit.chat_id:
-            self._show(client, visit.chat_id, after)
+            self._show(client, visit.chat_id, after, visit.greeting)
+        elif visit.greeting:
+            client.deliver(visit.greeting)
 
-    def _show(self, client: Client, chat_id: str, after: Position | None) -> None:
+    def _show(self, client: Client, chat_id: str, after: Position | None, greeting: Sequence[Frame] = ()) -> None:
         if chat_id not in client.chats and client.visit is not None:
+            if len(client.chats) >= CHATS_AT_ONCE:
+                raise too_many_chats()
             client.chats += (chat_id,)
+            self.headcount.show(client.dialect, chat_id)
             visit = client.visit
-            self._hub.attach(chat_id, client, client.socket, visit.variant, after, shown_messages=visit.shown_messages)
+            self._hub.attach(
+                chat_id,
+                client,
+                client.socket,
+                visit.variant,
+                after,
+                shown_messages=visit.shown_messages,
+                greeting=greeting,
+            )
+
+    def _leave(self, client: Client) -> None:
+        client.leave()
+        self._clients.discard(client)
+        if not self._clients:
+            self._empty.set()
+        if client.visit is None:
+            return
+        self.headcount.leave(client.dialect, client.chats)
+        for chat_id in client.chats:
+            self._hub.detach(chat_id, client)
 
     async def _act(self, client: Client, text: str) -> None:
         visit = client.visit
@@ -281,6 +209,7 @@ class WebSockets:
                         self._show(client, command.chat_id, None)
                         await self._hub.caught_up(command.chat_id, client)
                     await self._turns.begin(Utterance(command.chat_id, command.content, visit.user_id, key))
+                    client.refused = 0
                 case Stop():
                     await self._sessions.cancel_turn(
                         command.chat_id, turn_id=command.turn_id, cancelled_by=visit.user_id
@@ -292,7 +221,17 @@ class WebSockets:
                 case _:
                     assert_never(command)
         except SwitchboardError as error:
-            client.fail(error.failure, stays=True)
+            failure, limited = error.failure, error.code is ErrorCode.RATE_LIMITED
+            client.refused += limited
+            client.fail(_when_to_return(failure) if limited else failure, stays=client.refused <= _REFUSALS)
+
+
+def _when_to_return(failure: Failure) -> Failure:
+    """The same in words that say when to try again: an error frame has no header for it."""
+    if failure.retry_after_s is None:
+        return failure
+    wait = f"Try again in {max(1, math.ceil(failure.retry_after_s))} s."
+    return Failure(failure.code, f"{failure.message.rstrip('.')}. {wait}", failure.retry_after_s)
 
 
 def _resume(request: Request) -> tuple[Position | None, bool]:

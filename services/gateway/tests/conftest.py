@@ -29,7 +29,7 @@ NOBODY = {"LLM_WORKER_ADDR": "127.0.0.1:1"}
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def system() -> AsyncIterator[System]:
     lines: list[LogLine] = []
-    environment = {**NOBODY, "LOG_LEVEL": "debug", "CORS_ORIGINS": "https://ok.example"}
+    environment = {**NOBODY, "LOG_LEVEL": "debug", "CORS_ORIGINS": "https://ok.example", "RATE_LIMITS": "off"}
     async with Stack(workers=0, gateways=2, simulator=False, environment=environment, listener=lines.append) as stack:
         await stack.wait_serving()
         async with Worker(stack.session_target, stack.secrets.internal_token) as worker:
@@ -39,6 +39,6 @@ async def system() -> AsyncIterator[System]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def whole() -> AsyncIterator[Stack]:
     """Everything, with the real worker and simulated providers."""
-    async with Stack() as stack:
+    async with Stack(environment={"RATE_LIMITS": "off"}) as stack:
         await stack.wait_serving()
         yield stack

@@ -114,6 +114,7 @@ class FakeReader:
         self.frames: list[Frame] = []
         self.over = False
         self.failure: Failure | None = None
+        self.gone: list[str] = []
         self.news = asyncio.Event()
 
     def deliver(self, frames: Sequence[Frame]) -> None:
@@ -126,6 +127,10 @@ class FakeReader:
 
     def failed(self, failure: Failure) -> None:
         self.failure = failure
+        self.news.set()
+
+    def removed(self, user_id: str) -> None:
+        self.gone.append(user_id)
         self.news.set()
 
     @property

@@ -21,3 +21,4 @@ def test_nobody_is_told_to_come_back_to_what_will_be_refused_again() -> None:
     told = {close.code: close.reconnect for close in ALL}
     assert {code for code, reconnect in told.items() if reconnect is Reconnect.NEVER} == {1000, 1008, 1009}
     assert told[1001] is Reconnect.NOW
+    assert told[4408] is Reconnect.LATER

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from chat.errors import ErrorCode
-from chat.events import Event, LogEvent, Presence, Typing
+from chat.events import Event, LogEvent, ParticipantAdded, ParticipantRemoved, Presence, Typing
+from chat.messages import Participant, ParticipantRole
 from chat.position import Position
 from gateway.feed import BUFFERED_EVENTS
 from gateway.frame import Frame
@@ -88,6 +89,35 @@ async def test_a_reader_gets_what_happens_from_then_on() -> None:
         await here.happen(story.say("Yes"))
         await here.happen(story.say(", it is"), story.complete())
         assert reader.contents == [("delta", "Yes"), ("delta", ", it is"), ("delta", "."), ("stop", "Yes, it is.")]
+
+
+async def test_a_greeting_comes_first_and_nothing_said_after_it_is_missed() -> None:
+    async with scene() as here:
+        reader, greeting = FakeReader(), Frame({"type": "welcome"})
+        here.log.append(here.story.ask())
+        here.log.append(here.story.start())
+        here.log.append(here.story.say("So far"))
+        here.sessions.gate.clear()
+        here.hub.attach(CHAT, reader, SOCKET, None, None, greeting=(greeting,))
+        await here.follow()
+        assert reader.frames == []
+        here.sessions.gate.set()
+        await settled()
+        assert reader.contents == [("welcome", ""), ("delta", "So far")]
+
+
+async def test_readers_are_told_of_who_was_removed_behind_what_came_before_and_not_of_who_is_back() -> None:
+    bob = Participant("bob", "", ParticipantRole.MEMBER, 0)
+    async with scene() as here:
+        before = here.log.position
+        reader = await here.join()
+        await here.follow()
+        await here.happen(here.story.start(), here.story.say("Yes"), ParticipantRemoved("bob"))
+        assert (reader.contents, reader.gone) == ([("delta", "Yes")], ["bob"])
+        await here.happen(ParticipantAdded(bob))
+        # Who reads the log from before the removal learns of the return as well.
+        late = await here.join(after=before)
+        assert (late.contents, late.gone) == ([("delta", "Yes")], [])
 
 
 async def test_a_reader_that_comes_mid_answer_first_gets_the_text_so_far() -> None:

@@ -116,3 +116,27 @@ def test_a_merged_frame_ends_when_it_has_grown_large() -> None:
     sizes = [measure(frame) for frame in drain(outbox)]
     assert len(sizes) > 1
     assert max(sizes) < 3 * MERGED_BYTES
+
+
+def repeating(content: str) -> Frame:
+    return Frame({"type": "all", "text": content}, run="all")
+
+
+def the_last(frames: Sequence[Frame]) -> Frame:
+    return repeating(str(frames[-1].content["text"]))
+
+
+def test_frames_that_repeat_what_went_before_them_wait_as_one_where_they_would_not_fit() -> None:
+    outbox = Outbox(10_000, the_last, measure)
+    for length in range(100, 9_000, 100):
+        assert outbox.put(repeating("x" * length))
+    assert outbox.put(Frame({"type": "stop", "text": "y" * 900}))
+    assert [str(frame.content["text"])[:1] for frame in drain(outbox)] == ["x", "y"]
+
+
+def test_frames_that_repeat_nothing_are_refused_where_merging_does_not_help() -> None:
+    outbox = Outbox(10_000, MERGE, measure)
+    taken = 0
+    while outbox.put(delta("x" * 500)):
+        taken += 1
+    assert 15 <= taken <= 20

@@ -9,13 +9,16 @@ from typing import Any, cast
 
 import orjson
 import pytest
+import uvloop
 from chat.errors import ErrorCode, SwitchboardError
 from chat.position import Position
 from fastapi import APIRouter
-from gateway.dialect import Dialect, Handshake, Visit
+from gateway.dialect import Command, Dialect, Handshake, Say, Visit
 from gateway.frame import Frame
 from gateway.hub import Hub
-from gateway.ports import Begun, Sessions, TurnState, Utterance
+from gateway.limits import CHATS_AT_ONCE
+from gateway.ports import Begun, ChangeBatch, Followed, Sessions, TurnState, Utterance
+from gateway.records import Connections
 from gateway.settings import Limits
 from gateway.ws import PIPE, WebSockets
 
@@ -101,6 +104,30 @@ class ExactSocket(RefusingSocket):
         return Visit(user_id="exact", greeting=(Frame({"type": "exact"}),))
 
 
+class TimedSocket(PlainSocket):
+    """Lets in for a while; `visit` says for how long."""
+
+    path = "/timed"
+
+    def __init__(self) -> None:
+        self.visit = Visit("somebody")
+
+    async def admit(self, handshake: Handshake) -> Visit:
+        return self.visit
+
+
+class ManySocket(PlainSocket):
+    """What is said names the chat that it is said in."""
+
+    path = "/many"
+
+    async def admit(self, handshake: Handshake) -> Visit:
+        return Visit(user_id="somebody")
+
+    async def read(self, text: str, visit: Visit) -> Command:
+        return Say(text, "question")
+
+
 class Connected:
     """One client, as the server shows it to the application."""
 
@@ -114,6 +141,10 @@ class Connected:
 
     async def _send(self, message: Any) -> None:
         self.sent.append(message)
+
+    def code(self) -> int | None:
+        """The close code; None: it is open."""
+        return self.pipe.closed
 
     def say(self, text: str | None) -> None:
         self._incoming.put_nowait({"type": "websocket.receive", "text": text})
@@ -130,15 +161,25 @@ class Scene:
         self.sessions = StoppingSessions()
         self.turns = FakeTurns()
         self.hub = Hub(cast("Sessions", self.sessions), linger_s=0, jitter=lambda: 0.5)
-        sockets = (PlainSocket(), RefusingSocket(), ExactSocket())
+        self.timed = TimedSocket()
+        self.now_s = 1_000_000.0
+        sockets = (PlainSocket(), RefusingSocket(), ExactSocket(), self.timed)
         self.application = WebSockets(
-            [Dialect("plain", APIRouter(), sockets)],
+            [Dialect("plain", APIRouter(), sockets), Dialect("many", APIRouter(), (ManySocket(),))],
             hub=self.hub,
             turns=self.turns,
             sessions=cast("Sessions", self.sessions),
             limits=LIMITS,
+            now_s=lambda: self.now_s,
         )
         self.stream = FakeStream()
+
+    async def follow_all(self) -> None:
+        """Follows what is asked for, without end."""
+        while True:
+            for chat_id in (await self.stream.followed.get())[0]:
+                follow = Followed(chat_id, self.sessions.log.position)
+                self.stream.batches.put_nowait(ChangeBatch(followed=[follow]))
 
     async def follow(self) -> None:
         while CHAT not in (await self.stream.followed.get())[0]:
@@ -303,3 +344,164 @@ async def test_last_words_for_a_message_over_the_servers_own_limit() -> None:
         assert client.pipe.on_oversize is not None
         assert b'"error"' in client.pipe.on_oversize()
         await client.leave()
+
+
+class Clock:
+    """The event loop's own, which can be put forward."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        true_time = loop.time
+        self.ahead_s = 0.0
+        monkeypatch.setattr(loop, "time", lambda: true_time() + self.ahead_s)
+
+    async def forward(self, seconds: float) -> None:
+        self.ahead_s += seconds
+        await settled()
+
+
+EXPIRED = {"type": "error", "text": "The token has expired; connect again with a new one."}
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_whose_token_expires_is_told_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    async with scene() as here:
+        here.timed.visit = Visit("somebody", expires_at_s=here.now_s + 200_000)
+        client = Connected(here.application, "/timed")
+        await settled()
+        for seconds in (100_000.0, 99_999.0):
+            here.now_s += seconds
+            await clock.forward(seconds)
+            client.say("ping")
+            await settled()
+        assert client.pipe.frames == [{"type": "pong"}] * 2
+        here.now_s += 2
+        await clock.forward(2)
+        assert client.pipe.frames[2:] == [EXPIRED]
+        assert client.pipe.closed == 1008
+        await client.leave()
+
+
+def test_a_token_may_name_a_time_that_nobody_will_see() -> None:
+    async def visit() -> None:
+        async with scene() as here:
+            here.timed.visit = Visit("somebody", expires_at_s=float(1 << 40))
+            client = Connected(here.application, "/timed")
+            client.say("ping")
+            await settled()
+            assert (client.pipe.frames, client.pipe.closed) == ([{"type": "pong"}], None)
+            await client.leave()
+
+    uvloop.run(visit())
+
+
+async def test_what_is_said_after_a_token_has_expired_is_refused() -> None:
+    async with scene() as here:
+        here.timed.visit = Visit("somebody", expires_at_s=here.now_s + 60)
+        client = Connected(here.application, "/timed")
+        await settled()
+        # Its timer has not been at work yet: a machine that slept, say.
+        here.now_s += 61
+        client.say("ping")
+        client.say("stop")
+        await settled()
+        assert client.pipe.frames == [EXPIRED]
+        assert client.pipe.closed == 1008
+        assert here.sessions.stopped == []
+        await client.leave()
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_who_is_silent_for_too_long_is_closed_and_any_frame_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    async with scene() as here:
+        here.timed.visit = Visit("somebody", idle_s=300)
+        client = Connected(here.application, "/timed")
+        await settled()
+        for text in ("ping", None, "bad", "stop"):
+            await clock.forward(200)
+            client.say(text)
+            await settled()
+        frames = len(client.pipe.frames)
+        await clock.forward(299)
+        assert client.code() is None
+        await clock.forward(2)
+        assert client.code() == 4408
+        assert len(client.pipe.frames) == frames
+        await client.leave()
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_nobody_watches_the_clock_for_who_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    async with scene() as here:
+        here.timed.visit = Visit("somebody", idle_s=300, expires_at_s=here.now_s + 300)
+        client = Connected(here.application, "/timed")
+        await settled()
+        await client.leave()
+        here.now_s += 400
+        await clock.forward(400)
+        assert (client.pipe.frames, client.pipe.closed) == ([], None)
+
+
+async def test_one_connection_shows_so_many_chats_and_no_more() -> None:
+    async with scene() as here:
+        following = asyncio.create_task(here.follow_all())
+        client = Connected(here.application, "/many")
+        for number in range(CHATS_AT_ONCE + 1):
+            client.say(f"chat-{number}")
+        async with asyncio.timeout(20):
+            while not client.pipe.frames:
+                await client.pipe.news.wait()
+        assert [one.chat_id for one in here.turns.said] == [f"chat-{number}" for number in range(CHATS_AT_ONCE)]
+        assert "another connection" in client.pipe.frames[0]["text"]
+        client.say("chat-0")
+        await settled()
+        assert here.turns.said[-1].chat_id == "chat-0"
+        assert (len(client.pipe.frames), client.pipe.closed) == (1, None)
+        following.cancel()
+        await client.leave()
+
+
+async def test_who_says_too_much_is_told_when_to_go_on_and_closed_when_it_goes_on_before() -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}")
+        await here.follow()
+        refusal = SwitchboardError(ErrorCode.RATE_LIMITED, "too many messages", retry_after_s=11.2)
+
+        async def flood(messages: int) -> None:
+            for _ in range(messages):
+                client.say("question")
+            await settled()
+
+        here.turns.refusal = refusal
+        await flood(10)
+        here.turns.refusal = None
+        await flood(1)
+        here.turns.refusal = refusal
+        await flood(10)
+        assert client.code() is None
+        assert client.pipe.frames == [{"type": "error", "text": "too many messages. Try again in 12 s."}] * 20
+        await flood(5)
+        assert client.code() == 1008
+        assert len(client.pipe.frames) == 21
+        await client.leave()
+
+
+async def test_clients_are_counted_by_dialect_and_by_chat() -> None:
+    async with scene() as here:
+        headcount = here.application.headcount
+        assert headcount.count() == {"plain": Connections(0, {}), "many": Connections(0, {})}
+        clients = [Connected(here.application, path) for path in (f"/plain/{CHAT}", "/plain/exact", "/many")]
+        await here.follow()
+        assert headcount.changed.is_set()
+        assert headcount.count() == {"plain": Connections(2, {CHAT: 1}), "many": Connections(1, {})}
+        await clients.pop().leave()
+        clients.append(Connected(here.application, "/refuse/NOT_FOUND"))
+        await settled()
+        assert clients[-1].pipe.closed == 1008
+        assert headcount.count() == {"plain": Connections(2, {CHAT: 1}), "many": Connections(0, {})}
+        for client in clients:
+            await client.leave()
+        assert headcount.count() == {"plain": Connections(0, {}), "many": Connections(0, {})}

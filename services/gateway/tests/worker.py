@@ -29,6 +29,7 @@ class Turn:
             chat_id=self._claimed.lease.chat_id,
             role=chat_pb2.ROLE_ASSISTANT,
             turn_id=self._claimed.lease.turn_id,
+            reply_to_id=self._claimed.context[-1].id,
             answer=chat_pb2.Answer(state=chat_pb2.ANSWER_STATE_RUNNING),
         )
         await self._append(event_pb2.Event(response_started=event_pb2.ResponseStarted(message=message)))

@@ -38,6 +38,7 @@ class ModelClient:
                 temperature=request.temperature,
                 max_output_tokens=request.max_output_tokens,
                 stop=request.stop,
+                own_keys=request.own_keys,
             ),
             timeout=_GENERATE_S,
             metadata=self._caller.acting(user_id),

@@ -16,6 +16,10 @@ from gateway.ports import RateLimit
 from gateway.records import Circuit, Connections, Deployment, ProviderKey, TargetReport
 
 _CHATS_REPORTED = 1_000
+_RETIRE_S = 1.0
+"""A process that stops waits for this; its report is forgotten in time anyway."""
+_ACQUIRE_S = 1.0
+"""An answer waits for this, and is made without it if need be: see `answer_limits.py`."""
 
 
 class UserClient:
@@ -68,7 +72,7 @@ class LimitClient:
         request = limit_pb2.AcquireRequest(
             subjects=_subjects(user_id, key_id), answer_id=answer_id, lasts=codec.duration(lasts_s)
         )
-        response = await self._caller.call(self._stub.Acquire, request)
+        response = await self._caller.call(self._stub.Acquire, request, timeout_s=_ACQUIRE_S, wait=False)
         return limit_from_proto(response.limit) if response.HasField("limit") else None
 
     async def release(self, *, user_id: str, key_id: str, answer_id: str) -> None:
@@ -105,7 +109,8 @@ class ReplicaClient:
         await self._caller.call(self._stub.Report, report_pb2.ReportRequest(replica=replica))
 
     async def retire(self, replica_id: str) -> None:
-        await self._caller.call(self._stub.Retire, report_pb2.RetireRequest(replica_id=replica_id))
+        request = report_pb2.RetireRequest(replica_id=replica_id)
+        await self._caller.call(self._stub.Retire, request, timeout_s=_RETIRE_S, wait=False)
 
     async def deployment(self) -> Deployment:
         response = await self._caller.call(self._stub.ListReports, report_pb2.ListReportsRequest())

@@ -68,6 +68,7 @@ from gateway.auth import bearer
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Say, Services, Visit
 from gateway.frame import Frame
 from gateway.http import caller_of, guarded_router, headers_of, status_of
+from gateway.limits import CHATS_AT_ONCE, too_many_chats
 from gateway.ports import Sessions
 
 NAME = "elogrants"
@@ -238,11 +239,16 @@ class ElograntsSocket:
 
     async def admit(self, handshake: Handshake) -> ElograntsVisit:
         """Lets in a user, to a session of theirs or a new one."""
-        user = self._services.doorkeeper.user(bearer(handshake.header("authorization")))
+        user = await self._services.doorkeeper.user(bearer(handshake.header("authorization")))
         stream = handshake.query.get("stream", "false")
         if stream not in ("true", "false"):
             raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, "stream must be true or false", field="stream")
-        visit = ElograntsVisit(user_id=user.user_id, user_name=_label(user.username), variant=stream == "true")
+        visit = ElograntsVisit(
+            user_id=user.user_id,
+            expires_at_s=user.expires_at_s,
+            user_name=_label(user.username),
+            variant=stream == "true",
+        )
         asked = handshake.query.get("session_id", "")
         if asked:
             await _own(self._services.sessions, asked, user.user_id)
@@ -264,6 +270,9 @@ class ElograntsSocket:
         if not message.strip():
             raise _bad("message must not be empty")
         if session_id not in visit.known:
+            if len(visit.known) >= CHATS_AT_ONCE:
+                # Before anything is stored.
+                raise too_many_chats()
             if session_id == visit.session_id:
                 await self._begin(visit, message)
             else:

@@ -17,7 +17,8 @@ Takes the API key or a user token. Deviations:
 - A stream that breaks ends with `data: {"error": ...}` and without `[DONE]`: what came is not the whole answer.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -29,7 +30,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from gateway.dialect import Dialect, Services
-from gateway.http import caller_of, event_stream, guarded_router, headers_of, status_of, while_connected
+from gateway.http import (
+    caller_of,
+    event_stream,
+    guarded_router,
+    headers_of,
+    note_limit,
+    status_of,
+    while_connected,
+)
 from gateway.ports import Finished, GenerateRequest, Model, Piece, Prompt, Started, Text
 
 NAME = "openai_compat"
@@ -50,6 +59,8 @@ _CODES = {
     ErrorCode.RATE_LIMITED: "rate_limit_exceeded",
 }
 _DONE = b"data: [DONE]\n\n"
+_LASTS_S = 200.0
+"""An answer's place counts as given back after this, if we die: a little over the deadline of Generate."""
 
 
 class ContentPart(BaseModel):
@@ -103,12 +114,27 @@ def dialect(services: Services) -> Dialect:
     @router.post("/chat/completions", response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Answers the conversation, at once or as a stream of events."""
-        wanted = read_request(body)
-        writer = Writer(f"chatcmpl-{services.new_id().replace('-', '')}", int(services.now_s()), body)
-        pieces = services.models.generate(wanted, user_id=caller_of(request).user_id)
-        if body.stream:
-            return await event_stream(request, writer.events(pieces))
-        return JSONResponse(await while_connected(request, writer.whole(pieces)))
+        wanted, caller, answer_id = read_request(body), caller_of(request), services.new_id()
+        writer = Writer(f"chatcmpl-{answer_id.replace('-', '')}", int(services.now_s()), body)
+        limit = await services.limits.acquire(
+            user_id=caller.user_id, key_id=caller.key_id, answer_id=answer_id, lasts_s=_LASTS_S
+        )
+        note_limit(request, limit)
+
+        async def release() -> None:
+            await services.limits.release(user_id=caller.user_id, key_id=caller.key_id, answer_id=answer_id)
+
+        streams = False
+        try:
+            pieces = services.models.generate(wanted, user_id=caller.user_id)
+            if not body.stream:
+                return JSONResponse(await while_connected(request, writer.whole(pieces)))
+            response = await event_stream(request, _then(writer.events(pieces), release))
+            streams = True
+            return response
+        finally:
+            if not streams:
+                await release()
 
     @router.get("/models")
     async def list_models() -> dict[str, Any]:
@@ -124,6 +150,18 @@ def dialect(services: Services) -> Dialect:
         raise SwitchboardError(ErrorCode.NOT_FOUND, f"The model {model_id!r} does not exist.", field="model")
 
     return Dialect(NAME, router, errors={"/v1": shape})
+
+
+async def _then(
+    events: AsyncGenerator[bytes, None], over: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[bytes, None]:
+    """The same events, and `over` at their end, however they end."""
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+    finally:
+        await over()
 
 
 def shape(error: SwitchboardError | RequestValidationError) -> Response:

@@ -154,7 +154,7 @@ class SocializerSocket:
 
     async def admit(self, handshake: Handshake) -> Visit:
         """Lets a user in to the conversation with this client."""
-        caller = self._doorkeeper.user(self._credential(handshake))
+        caller = await self._doorkeeper.user(self._credential(handshake))
         name = session_name(caller.user_id, handshake.path["client_id"])
         try:
             chat_id = (await self._sessions.get_session(NAME, name)).chat_id
@@ -168,6 +168,7 @@ class SocializerSocket:
         welcome = f"Welcome to AI Chat, {username}! How can I assist you today?"
         return SocializerVisit(
             user_id=caller.user_id,
+            expires_at_s=caller.expires_at_s,
             chat_id=chat_id,
             name=name,
             greeting=(_frame("system", welcome, self._now_us()),),

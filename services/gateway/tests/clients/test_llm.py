@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -20,13 +21,15 @@ ASKED = GenerateRequest("m", (Prompt(Role.USER, "Hi"),))
 
 
 class ScriptedWorker(llm_pb2_grpc.LLMServiceServicer):
-    """Answers as `answer` says, and counts the bytes that it could write."""
+    """Answers as `answer` says, and counts the bytes that it could write. `asked`: the last request."""
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
+        self.asked = llm_pb2.GenerateRequest()
         self.written = 0
 
     async def Generate(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]
+        self.asked = request
         assert self.answer is not None
         async for text in self.answer(context):
             await context.write(llm_pb2.GenerateResponse(text=text))
@@ -98,3 +101,16 @@ async def test_an_answer_that_nobody_reads_stops_at_its_window_however_fast_othe
             for _ in range(20):
                 await client.list_models()
         assert worker.written < 512 * 1024
+
+
+@pytest.mark.parametrize("own_keys", [False, True])
+async def test_whether_the_users_own_keys_are_to_be_used_is_passed_on(own_keys: bool) -> None:
+    async with scripted() as (worker, client):
+
+        async def answer(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[str]:
+            yield "Hi"
+
+        worker.answer = answer
+        pieces = client.generate(replace(ASKED, own_keys=own_keys), user_id="ann")
+        assert [piece async for piece in pieces] == [Text("Hi")]
+        assert worker.asked.own_keys is own_keys

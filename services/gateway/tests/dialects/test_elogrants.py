@@ -7,14 +7,16 @@ import re
 import uuid
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from chat.errors import ErrorCode, Failure
+from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.events import LogEvent
 from chat.messages import Answer, AnswerState, Message, Role
-from gateway.dialects.elogrants import ElograntsRenderer
+from gateway.dialect import Services
+from gateway.dialects.elogrants import ElograntsRenderer, ElograntsSocket, ElograntsVisit
 from gateway.frame import Frame, coalesce
+from gateway.limits import CHATS_AT_ONCE
 from hypothesis import given
 from hypothesis import strategies as st
 from launcher.stack import Stack
@@ -621,3 +623,15 @@ async def test_the_real_worker_answers_in_one_frame(whole: Stack) -> None:
     assert frame["message"]
     assert frame["session_id"] == session_id
     await client.close()
+
+
+@pytest.mark.parametrize("session_id", ["", "another"])
+async def test_a_session_too_many_on_one_connection_is_refused_before_anything_is_stored(session_id: str) -> None:
+    known = tuple(f"session-{number}" for number in range(CHATS_AT_ONCE))
+    visit = ElograntsVisit(user_id="ada", session_id="own", known=known)
+    # Nothing is asked of the other services: there are none here.
+    socket = ElograntsSocket("/ws/chat/", cast("Services", None))
+    with pytest.raises(SwitchboardError, match="another connection") as caught:
+        await socket.read(json.dumps({"message": "Hi", "session_id": session_id}), visit)
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert visit.known == known
