@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import deque
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from launcher.stack import Stack
 from switchboard.chat.v1 import chat_pb2
@@ -18,7 +19,8 @@ from ..worker import Worker
 
 @dataclass(frozen=True)
 class Heard:
-    """A frame in the suite's words. kind: "delta" (text to add), "end" (the whole text), "error", "reset", "greeting".
+    """A frame in the suite's words. kind: "delta" (text to add), "end" (the whole text), "error", "reset", "greeting":
+    no part of an answer's text, such as a welcome.
 
     `whole`: of an end that no deltas went before.
     """
@@ -81,6 +83,87 @@ class Driver(Protocol):
         ...
 
 
+@runtime_checkable
+class SpeaksByHttp(Protocol):
+    """A dialect in which messages are not sent over the WebSocket."""
+
+    longest: int
+    """Of a message, in characters."""
+
+    async def say(self, url: str, place: Place, text: str, key: str) -> Response:
+        """Says something; `key` makes it repeatable, if it is not empty."""
+        ...
+
+
+class ArketicDriver:
+    """apis/arketic.md, with every delta as it comes; a place's name is the chat's id."""
+
+    name = "arketic"
+    streams = True
+    longest = 50_000
+    chats = "/api/v1/chat/chats"
+
+    async def enter(self, stack: Stack) -> Place:
+        headers = {"authorization": f"Bearer {stack.secrets.user_token(f'user {uuid.uuid4()}')}"}
+        made = await http("POST", f"{stack.gateway_urls[0]}{self.chats}", {"title": "Chat"}, headers=headers)
+        assert made.status == 200, made
+        return Place(made.body["id"], f"{self.chats}/{made.body['id']}/ws?full_content=false", headers)
+
+    async def chat_id(self, worker: Worker, place: Place) -> str:
+        request = session_pb2.GetChatRequest(chat_id=place.name, dialect=self.name)
+        return str((await worker.call(worker.session.GetChat, request)).chat.id)
+
+    def stranger(self) -> Place:
+        return Place("", f"{self.chats}/{uuid.uuid4()}/ws?token=of.bad.news", {})
+
+    async def stop(self, url: str, key: str, place: Place) -> Response:
+        chat = f"{url}{self.chats}/{place.name}"
+        history = await http("GET", f"{chat}?limit=1", headers=place.headers)
+        message_id = history.body["messages"][-1]["id"]
+        return await http("POST", f"{chat}/messages/{message_id}/cancel", headers=place.headers)
+
+    async def end(self, stack: Stack, place: Place) -> Response:
+        return await http("DELETE", f"{stack.gateway_urls[0]}{self.chats}/{place.name}", headers=place.headers)
+
+    async def say(self, url: str, place: Place, text: str, key: str) -> Response:
+        headers = place.headers | ({"idempotency-key": key} if key else {})
+        return await http("POST", f"{url}{self.chats}/{place.name}/messages", {"content": text}, headers=headers)
+
+    def message(self, text: str) -> str:
+        return json.dumps({"type": "ping", "timestamp": text})
+
+    def junk(self) -> list[str | bytes]:
+        return ["Hello", "", b"binary", "[]", "null", "{}", '{"type": 5}', '{"type": "message", "content": "Hi"}']
+
+    def hear(self, frame: dict[str, Any]) -> Heard:
+        position = frame.pop("position", "")
+        match frame:
+            case {"type": "reset"}:
+                heard, keys = Heard("reset", "", position), 1
+            case {"type": "ai_response_chunk", "message_id": str(), "chat_id": str(), "chunk": str(text)} if text:
+                heard, keys = Heard("delta", text, position), 4
+            case {"type": "ai_response_complete", "message": {"status": "FAILED"}}:
+                # What failed is said by the frame behind it.
+                heard, keys = Heard("greeting", "", position), 2
+            case {"type": "ai_response_complete", "message": {"content": str(text)}}:
+                heard, keys = Heard("end", text, position), 2
+            case {"type": "ai_error", "error": str(text), "error_code": str(), "timestamp": str()} if text:
+                heard, keys = Heard("error", text, position), 5
+            case {"type": "ai_response_start" | "new_message", "message": dict()}:
+                heard, keys = Heard("greeting", "", position), 2
+            case {"type": "pong"}:
+                heard, keys = Heard("greeting", "pong", position), 3
+            case {"type": "welcome", "message": "Connected to chat"}:
+                heard, keys = Heard("greeting", "", position), 7
+            case _:
+                raise AssertionError(frame)
+        assert len(frame) == keys, frame
+        return heard
+
+    def seen(self, shown: str) -> str:
+        return shown
+
+
 class FayeDriver:
     """apis/faye.md."""
 
@@ -128,6 +211,49 @@ class FayeDriver:
                 raise AssertionError(frame)
         assert len(frame) == (1 if heard.kind == "reset" else 2), frame
         return heard
+
+    def seen(self, shown: str) -> str:
+        return re.sub(r"<[^>]*>", "", shown)
+
+
+class FoodhakDriver:
+    """apis/foodhak.md, by the websocket_url that start_session gives, ticket included."""
+
+    name = "foodhak"
+    streams = True
+
+    async def enter(self, stack: Stack) -> Place:
+        url, key = stack.gateway_urls[0], stack.secrets.api_key
+        user = f"user {uuid.uuid4()}"
+        body = {"user_id": user, "user_name": "Alex"}
+        started = await http("POST", f"{url}/chat/start_session", body, key=key)
+        assert started.status == 200, started
+        return Place(user, started.body["websocket_url"].removeprefix(url.replace("http", "ws")), {})
+
+    async def chat_id(self, worker: Worker, place: Place) -> str:
+        return await worker.chat_of(self.name, place.name)
+
+    def stranger(self) -> Place:
+        return Place("", f"/ws/{uuid.uuid4()}?ticket={uuid.uuid4()}.2000000000.news", {})
+
+    async def stop(self, url: str, key: str, place: Place) -> Response:
+        return await http("POST", f"{url}/chat/stop", {"user_id": place.name}, key=key)
+
+    async def end(self, stack: Stack, place: Place) -> Response:
+        url, key = stack.gateway_urls[0], stack.secrets.api_key
+        return await http("POST", f"{url}/chat/end_session", {"user_id": place.name}, key=key)
+
+    def message(self, text: str) -> str:
+        return text
+
+    def junk(self) -> list[str | bytes]:
+        return ["", "   ", b"binary"]
+
+    def hear(self, frame: dict[str, Any]) -> Heard:
+        if frame.get("type") == "message_start":
+            assert set(frame) <= {"type", "position"}, frame
+            return Heard("greeting", "", frame.get("position", ""))
+        return FayeDriver().hear(frame)  # of the same form
 
     def seen(self, shown: str) -> str:
         return re.sub(r"<[^>]*>", "", shown)
@@ -255,21 +381,30 @@ class SocializerDriver:
         return shown
 
 
-DRIVERS: dict[str, Driver] = {driver.name: driver for driver in (ElograntsDriver(), FayeDriver(), SocializerDriver())}
+DRIVERS: dict[str, Driver] = {
+    driver.name: driver
+    for driver in (ArketicDriver(), ElograntsDriver(), FayeDriver(), FoodhakDriver(), SocializerDriver())
+}
 WITHOUT_SOCKETS = frozenset({"openai_compat"})
 
 
 class Visitor:
     """A client in a chat, in the suite's words."""
 
-    def __init__(self, driver: Driver, socket: Socket) -> None:
+    def __init__(self, driver: Driver, socket: Socket, url: str, place: Place, client_id: str = "") -> None:
         self.driver = driver
         self.socket = socket
+        self.url = url
+        self.place = place
+        self.client_id = client_id
+        self.said = 0
+        self.kept: deque[Heard] = deque()
+        """Heard already, or refused over HTTP."""
 
     async def hear(self) -> Heard:
         """The next frame that is no greeting."""
         while True:
-            heard = self.driver.hear(await self.socket.receive())
+            heard = self.kept.popleft() if self.kept else self.driver.hear(await self.socket.receive())
             if heard.kind != "greeting":
                 return heard
 
@@ -288,7 +423,22 @@ class Visitor:
         return heard
 
     async def say(self, text: str) -> None:
-        await self.socket.send(self.driver.message(text))
+        if not isinstance(self.driver, SpeaksByHttp):
+            await self.socket.send(self.driver.message(text))
+            return
+        if not self.said:
+            await self._be_there()
+        self.said += 1
+        key = f"{self.client_id}:{self.said}" if self.client_id else ""
+        response = await self.driver.say(self.url, self.place, text, key)
+        if response.status != 200:
+            self.kept.append(Heard("error", response.body["detail"]))
+
+    async def _be_there(self) -> None:
+        """What is said over HTTP overtakes a WebSocket that is still on its way in."""
+        await self.socket.send(self.driver.message("now"))
+        while (heard := self.driver.hear(await self.socket.receive())).text != "pong":
+            self.kept.append(heard)
 
 
 def shown(heard: list[Heard]) -> str:

@@ -1,0 +1,80 @@
+"""Who gets into a chat: its participants, private or not, as long as it is not archived.
+
+The session service looks at the acting user's role with every call; here its refusals get the document's words.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from chat.errors import ErrorCode, SwitchboardError
+from chat.messages import Chat, Message
+from chat.names import NAME_BYTES, is_id
+
+from gateway.auth import Caller
+from gateway.dialects.arketic.wire import NAME
+from gateway.ports import Sessions
+
+_PAGE_MESSAGES = 200
+NO_ACCESS = "Access denied to this chat"
+NO_CHAT = "Chat not found"
+NO_OPEN_CHAT = "Chat not found or archived"
+
+
+@asynccontextmanager
+async def refused_as(denied: str, unknown: str = NO_CHAT) -> AsyncIterator[None]:
+    """Says in these words that somebody may not, or that something is not there."""
+    try:
+        yield
+    except SwitchboardError as error:
+        words = {ErrorCode.PERMISSION_DENIED: denied, ErrorCode.NOT_FOUND: unknown}
+        if error.code not in words:
+            raise
+        raise SwitchboardError(error.code, words[error.code]) from error
+
+
+async def enter(
+    sessions: Sessions, chat_id: str, user_id: str, *, unknown: str = NO_CHAT, archived_too: bool = False
+) -> Chat:
+    """The chat, for one of its participants. Raises: PERMISSION_DENIED, NOT_FOUND."""
+    async with refused_as(NO_ACCESS, unknown):
+        if not is_id(chat_id):
+            raise SwitchboardError(ErrorCode.NOT_FOUND, unknown)
+        chat = await sessions.get_chat(chat_id, NAME, user_id=user_id)
+        if chat.archived_at_us is not None and not archived_too:
+            raise SwitchboardError(ErrorCode.NOT_FOUND, unknown)
+        return chat
+
+
+async def last_messages(sessions: Sessions, chat: Chat, user_id: str, *, limit: int, offset: int) -> list[Message]:
+    """The `limit` messages before the last `offset` ones, oldest first. Raises: PERMISSION_DENIED, NOT_FOUND."""
+    messages: list[Message] = []
+    wanted = min(limit, chat.message_count - offset)
+    while len(messages) < wanted:
+        # The session service gives fewer at a time when they are long.
+        page = await sessions.list_messages(
+            chat.id, limit=wanted - len(messages), offset=offset + len(messages), user_id=user_id
+        )
+        if not page:
+            break
+        messages[:0] = page
+    return messages
+
+
+async def find_message(sessions: Sessions, chat: Chat, message_id: str, user_id: str) -> Message:
+    """A message of the chat's history. Raises: NOT_FOUND, PERMISSION_DENIED."""
+    read = 0
+    while read < chat.message_count:
+        page = await sessions.list_messages(chat.id, limit=_PAGE_MESSAGES, offset=read, user_id=user_id)
+        found = next((message for message in page if message.id == message_id), None)
+        if found is not None:
+            return found
+        if not page:
+            break
+        read += len(page)
+    raise SwitchboardError(ErrorCode.NOT_FOUND, "Message not found")
+
+
+def shown_name(caller: Caller) -> str:
+    """What others see of a user: a token's name may be anything, and is left out when it can't be shown."""
+    name = caller.username
+    return name if name and name.isprintable() and len(name.encode()) <= NAME_BYTES else caller.user_id

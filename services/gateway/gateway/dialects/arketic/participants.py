@@ -1,0 +1,102 @@
+"""Endpoint 7, and beside it: adding participants, changing their roles, removing them.
+
+The session service says who may: the owner everything, admins all but making and removing admins, everybody leaves.
+"""
+
+from typing import Any
+
+from chat.errors import ErrorCode, SwitchboardError
+from chat.messages import Chat, ParticipantRole
+from fastapi import APIRouter, Request
+
+from gateway.dialect import Services
+from gateway.dialects.arketic.access import NO_ACCESS, enter, refused_as
+from gateway.dialects.arketic.forms import AddParticipant, ChangeParticipant
+from gateway.dialects.arketic.reading import Contributions, Readings
+from gateway.dialects.arketic.wire import Attributes, micros, participant_object, timestamp
+from gateway.http import caller_of
+
+_NOT_ALLOWED = "Your role in this chat does not allow that"
+_NO_PARTICIPANT = "Participant not found"
+
+
+def add_participants(router: APIRouter, services: Services, readings: Readings) -> None:
+    """Adds the endpoints."""
+    sessions = services.sessions
+    contributions = Contributions(sessions)
+
+    @router.get("/chats/{chat_id}/participants")
+    async def list_participants(chat_id: str, request: Request) -> dict[str, Any]:
+        """Who takes part. The document knows no 404 here: a chat that is not there is one without access."""
+        user_id = caller_of(request).user_id
+        try:
+            chat = await enter(sessions, chat_id, user_id)
+        except SwitchboardError as error:
+            if error.code is not ErrorCode.NOT_FOUND:
+                raise
+            raise SwitchboardError(ErrorCode.PERMISSION_DENIED, NO_ACCESS) from error
+        said = await contributions.by_sender(chat, user_id)
+        listed = []
+        for participant in await sessions.list_participants(chat.id, user_id=user_id):
+            read_us = await readings.last(chat.id, participant.user_id)
+            listed.append(
+                participant_object(participant)
+                | {
+                    "message_count": said.get(participant.user_id, 0),
+                    "last_read_at": None if read_us is None else timestamp(read_us),
+                }
+            )
+        return {"chat_id": chat.id, "participants": listed, "total_participants": len(listed)}
+
+    @router.post("/chats/{chat_id}/participants")
+    async def add_participant(chat_id: str, body: AddParticipant, request: Request) -> dict[str, Any]:
+        """Adds a participant, or changes the role of one who takes part."""
+        user_id = caller_of(request).user_id
+        chat = await enter(sessions, chat_id, user_id)
+        role = ParticipantRole[body.role] if body.role else _usual_role(chat)
+        async with refused_as(_NOT_ALLOWED):
+            added = await sessions.put_participant(chat.id, body.user_id, body.username, role, user_id=user_id)
+        return participant_object(added)
+
+    @router.patch("/chats/{chat_id}/participants/{participant_id:path}")
+    async def change_participant(
+        chat_id: str, participant_id: str, body: ChangeParticipant, request: Request
+    ) -> dict[str, Any]:
+        """Changes a participant's role."""
+        user_id = caller_of(request).user_id
+        chat = await enter(sessions, chat_id, user_id)
+        async with refused_as(_NOT_ALLOWED):
+            participants = await sessions.list_participants(chat.id, user_id=user_id)
+            known = next((one for one in participants if one.user_id == participant_id), None)
+            if known is not None:
+                changed = await sessions.put_participant(
+                    chat.id, known.user_id, known.username, ParticipantRole[body.role], user_id=user_id
+                )
+                return participant_object(changed)
+        raise SwitchboardError(ErrorCode.NOT_FOUND, _NO_PARTICIPANT)
+
+    @router.delete("/chats/{chat_id}/participants/{participant_id:path}")
+    async def remove_participant(chat_id: str, participant_id: str, request: Request) -> dict[str, Any]:
+        """Removes a participant; by one's own id one leaves. 404: there is no such one."""
+        user_id = caller_of(request).user_id
+        chat = await enter(sessions, chat_id, user_id, archived_too=True)
+        async with refused_as(_NOT_ALLOWED):
+            participants = await sessions.list_participants(chat.id, user_id=user_id)
+            known = any(one.user_id == participant_id for one in participants)
+            if known:
+                await sessions.remove_participant(chat.id, participant_id, user_id=user_id)
+        if not known:
+            raise SwitchboardError(ErrorCode.NOT_FOUND, _NO_PARTICIPANT)
+        await readings.forget(chat.id, participant_id)
+        return {
+            "status": "removed",
+            "chat_id": chat.id,
+            "user_id": participant_id,
+            "timestamp": timestamp(micros(services.now_s())),
+        }
+
+
+def _usual_role(chat: Chat) -> ParticipantRole:
+    """In a CHANNEL few write and many read."""
+    is_channel = Attributes.of(chat).chat_type == "CHANNEL"
+    return ParticipantRole.READ_ONLY if is_channel else ParticipantRole.MEMBER
