@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 NO_KEY = Failure(ErrorCode.NO_API_KEY, "No provider key is configured for this model; ask the operator to set one.")
 TOO_LATE = Failure(ErrorCode.DEADLINE_EXCEEDED, "The answer took longer than its deadline; try again.")
 STOPPED = Failure(ErrorCode.CANCELLED, "The answer was stopped before its end.")
+MAX_ANSWER_CHARS = 1024 * 1024
+"""Twice what 128,000 tokens, the most that may be asked for, come to. A provider that goes on for ever is ended here: a
+history with an answer of over 8 MiB could not be read any more."""
 LEAST_WAIT_S = 1.0
 """A retry sooner than that meets the same state."""
 
@@ -195,6 +198,7 @@ class _Attempt:
         self._usage: Usage | None = None
         self._failure: Failure | None = None
         self._billed = False
+        self._chars = 0
         self.finish_reason = FinishReason.UNKNOWN
 
     async def run(self) -> ProviderError | None:
@@ -240,6 +244,10 @@ class _Attempt:
                             await room
                 if piece.finish_reason:
                     self._finish(piece)
+                    return
+                self._chars += len(piece.text)
+                if self._chars > MAX_ANSWER_CHARS:
+                    self.finish_reason = FinishReason.LENGTH
                     return
 
     def _finish(self, piece: Piece) -> None:

@@ -49,8 +49,9 @@ class ConnectionPool:
         while idle:
             connection = idle.pop()
             self._timers.pop(connection).cancel()
-            if connection.reusable:
+            if connection.reusable and connection.quiet:
                 return connection
+            connection.close()
         connection = Connection(partial(self._ended, origin))
         self._open.add(connection)
         try:
@@ -64,6 +65,7 @@ class ConnectionPool:
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """An answer is over: its connection is kept if it can be used again."""
         if connection.reusable:
+            connection.forget()
             self._idle.setdefault(origin, []).append(connection)
             loop = asyncio.get_running_loop()
             self._timers[connection] = loop.call_later(_KEEPALIVE_S, connection.close)

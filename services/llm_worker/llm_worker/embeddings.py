@@ -12,12 +12,24 @@ from collections.abc import Sequence
 
 import httpx2
 import openai
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from llm_worker.knowledge import KnowledgeError
 from llm_worker.openai_wire import open_sdk
 from llm_worker.settings import ProviderSettings
 
 Vector = list[float]
+
+
+class _Embedding(BaseModel):
+    index: int
+    embedding: list[FiniteFloat]
+
+
+class _Embeddings(BaseModel):
+    """The SDK, which has such a type too, checks nothing of what it reads into it."""
+
+    data: list[_Embedding]
 
 
 class Embedder:
@@ -36,14 +48,18 @@ class Embedder:
         Raises: KnowledgeError.
         """
         try:
-            response = await self._client.embeddings.create(
+            response = await self._client.embeddings.with_raw_response.create(
                 model=self._model, input=list(texts), encoding_format="float"
             )
         except openai.APIStatusError as exc:
             raise KnowledgeError(f"the embeddings' provider answered {exc.status_code}") from exc
         except openai.OpenAIError as exc:
             raise KnowledgeError("the embeddings' provider can't be reached") from exc
-        vectors = [one.embedding for one in sorted(response.data, key=lambda one: one.index)]
+        try:
+            found = _Embeddings.model_validate_json(response.content).data
+        except ValidationError as exc:
+            raise KnowledgeError("the embeddings' provider answered with what are no embeddings") from exc
+        vectors = [one.embedding for one in sorted(found, key=lambda one: one.index)]
         if len(vectors) != len(texts):
             raise KnowledgeError("the embeddings' provider left texts out")
         for vector in vectors:

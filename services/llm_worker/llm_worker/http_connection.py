@@ -6,12 +6,14 @@ redirects, no cookies and no compression; who asks watches the time. Document: R
 """
 
 import asyncio
+import select
 from collections.abc import Callable, Sequence
 
 import httptools
 
 MAX_HEAD_BYTES = 64 * 1024
-"""A provider's answer has some 2 KiB of headers."""
+"""A provider's answer has some 2 KiB of headers. Nor may more than this come without a byte of the body among it: in
+trailers and chunk extensions, an answer could go on for ever."""
 MAX_UNREAD_BYTES = 256 * 1024
 """Of a body whose reader does not come: more stays in the kernel, and with the provider."""
 FINAL_STATUS = 200
@@ -52,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._on_end = on_end
         self._waiting: asyncio.Future[None] | None = None
-        self._head_bytes = 0
+        self._bare_bytes = 0
         self._has_head = False
         self._until_end = False
         self._keep_alive = False
@@ -65,10 +67,10 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> None:
         """Sends a request and waits for the answer's `status` and `headers`. Raises: BrokenConnectionError."""
-        self._forget()
+        self.forget()
         self.complete = self._has_head = self._until_end = False
         self.headers = []
-        self._head_bytes = 0
+        self._bare_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
         self.transport.write(request)
         while not self._has_head:
@@ -82,11 +84,11 @@ class Connection(asyncio.Protocol):
                 return b""
             await self._wait()
         octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._forget()
+        self.forget()
         return octets
 
-    def _forget(self) -> None:
-        """Nothing is unread any more."""
+    def forget(self) -> None:
+        """Nothing of the answer is unread any more; more of it may come."""
         self._chunks = []
         self._unread = 0
         if self._full:
@@ -95,8 +97,18 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether another request can be sent: the answer is whole, and neither side wants to end."""
-        return self.complete and self._keep_alive and not self._gone and not self.transport.is_closing()
+        """Whether another request can be sent: the answer is whole, nothing that came behind it may have gone unseen
+        while reading was paused, and neither side wants to end."""
+        whole = self.complete and not self._full
+        return whole and self._keep_alive and not self._gone and not self.transport.is_closing()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has arrived that the loop has not looked at yet. What comes over an idle connection is its
+        end, or belongs to nobody; read behind the next request, it would be taken for the answer to that."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Ends the connection at once, and with it the answer under way."""
@@ -126,14 +138,13 @@ class Connection(asyncio.Protocol):
             # Nobody asked: a server's last words before it ends an idle connection.
             self._give_up()
             return
+        self._bare_bytes += len(data)
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give_up()
-        if not self._has_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._give_up()
+        if self._bare_bytes > MAX_HEAD_BYTES:
+            self._give_up()
         elif self._unread > MAX_UNREAD_BYTES and not self._full:
             self._full = True
             self.transport.pause_reading()
@@ -161,10 +172,15 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools."""
-        self.headers.append((name, value))
+        if not self._has_head:
+            # Else of the trailers, which nobody reads.
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """See httptools."""
+        if self._has_head:
+            # Of a second answer, which is nobody's.
+            return
         assert self._parser is not None  # noqa: S101  for the type checker: it calls us
         self.status = self._parser.get_status_code()
         if self.status >= FINAL_STATUS:
@@ -177,6 +193,7 @@ class Connection(asyncio.Protocol):
         """See httptools."""
         if self.complete:
             return
+        self._bare_bytes = 0
         self._chunks.append(body)
         self._unread += len(body)
 

@@ -19,6 +19,8 @@ from llm_worker.http_connection import BrokenConnectionError, Connection, head
 from llm_worker.pacer import Pacer
 
 _BODY = "switchboard.body"
+_WHOLE_BYTES = 32 * 1024 * 1024
+"""Of a body that is taken into memory whole: an error's, a few KiB; a hundred embeddings', some 7 MiB."""
 _LINGER_S = 1.0
 """How long a whole answer's connection may take to come to its end; nobody waits for it."""
 
@@ -52,7 +54,12 @@ class PacedBody(httpx2.AsyncByteStream):
         return octets
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """For who wants it whole. Raises: httpx2.TransportError, also for one of over `_WHOLE_BYTES`."""
+        size = 0
         while octets := await self.read():
+            size += len(octets)
+            if size > _WHOLE_BYTES:
+                raise httpx2.ReadError("the body does not end")
             yield octets
 
     def finish(self) -> None:
@@ -123,7 +130,8 @@ class PooledTransport(httpx2.AsyncBaseTransport):
         body = PacedBody(connection, origin, self._pool, self._pacer)
         return httpx2.Response(
             status_code=connection.status,
-            headers=connection.headers,
+            # A body is taken as it comes. None was asked for compressed, and a few KiB may unpack to gigabytes.
+            headers=[header for header in connection.headers if header[0].lower() != b"content-encoding"],
             stream=body,
             request=request,
             extensions={"http_version": b"HTTP/1.1", _BODY: body},

@@ -6,6 +6,7 @@ from contextlib import suppress
 import grpc
 import grpc.aio
 import pytest
+from llm_worker import answer
 from llm_worker.outcome import Outcome
 from runtime.rpc_channel import service_metadata
 from simulator.process import Simulator
@@ -46,6 +47,16 @@ async def test_an_answer_comes_whole_and_says_who_gave_it(sim: Simulator) -> Non
     assert attempt.billed
     assert attempt.HasField("time_to_first_token")
     assert not attempt.HasField("failure")
+
+
+async def test_an_answer_that_does_not_end_is_ended(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "MAX_ANSWER_CHARS", 100)
+    async with open_worker(sim) as caller:
+        heard = await caller.generate({"deltas": 50, "delta_chars": 10, "stall_after": 20})
+    assert 100 < len(heard.text) <= 200
+    assert heard.answer.state == chat_pb2.ANSWER_STATE_COMPLETED
+    assert heard.answer.finish_reason == chat_pb2.FINISH_REASON_LENGTH
+    assert heard.tried == ["anthropic"]
 
 
 @pytest.mark.parametrize(

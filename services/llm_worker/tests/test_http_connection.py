@@ -1,6 +1,8 @@
 """Our own HTTP/1.1 below the transport: every form an answer can have, connections used again, proxies, bad manners."""
 
 import asyncio
+import gzip
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -12,7 +14,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from llm_worker.http_connection import MAX_UNREAD_BYTES
+from llm_worker import transport
+from llm_worker.http_connection import MAX_UNREAD_BYTES, Connection
 from llm_worker.pacer import Pacer
 from llm_worker.transport import PacedBody, body_of, open_http_client
 
@@ -176,6 +179,109 @@ async def test_a_second_answer_to_one_question_is_nobodys() -> None:
         assert await whole(await ask(server.url)) == b"ok"
         assert await whole(await ask(server.url)) == b"ok"
         assert server.connections == 2
+
+
+async def test_a_second_answer_changes_nothing_of_the_first() -> None:
+    both = b"HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 500 No\r\nz: z\r\ncontent-length: 0\r\n\r\n"
+    async with serving(both) as server, open_http_client(pacer=Pacer(), connect_timeout_s=5) as client:
+        response = await client.send(client.build_request("POST", server.url, content=b"{}"), stream=True)
+        assert (response.status_code, dict(response.headers)) == (200, {"x": "y", "content-length": "2"})
+        assert await whole(body_of(response)) == b"ok"
+
+
+@pytest.mark.parametrize("rest", [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno", b""], ids=["more", "its end"])
+async def test_what_comes_behind_an_answer_that_was_left_unread_is_not_the_next_ones(rest: bytes) -> None:
+    most, all_came, rest_came = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"{}")
+        if connections == 2:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (MAX_UNREAD_BYTES + 1))
+            writer.write(b"x" * MAX_UNREAD_BYTES)
+            await most.wait()
+            writer.write(b"x")
+            await all_came.wait()
+            writer.write(rest)
+            await writer.drain()
+            if not rest:
+                writer.write_eof()
+            rest_came.set()
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                # What an older question's answer would be taken for the answer to.
+                await reader.readuntil(b"{}")
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+    async with listener, client_of() as ask:
+        left = await ask(url)
+        connection = left._connection
+        assert connection is not None
+        while connection._unread < MAX_UNREAD_BYTES:
+            await asyncio.sleep(0)
+        most.set()
+        while not connection.complete:
+            await asyncio.sleep(0)
+        all_came.set()
+        await rest_came.wait()
+        await left.aclose()
+        assert await whole(await ask(url)) == b"ok"
+
+
+async def test_what_an_idle_connection_brought_is_seen_before_it_is_used_again() -> None:
+    ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
+    theirs, ours = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    connection = Connection(lambda _: None)
+    await loop.create_connection(lambda: connection, sock=ours)
+    theirs.sendall(ok + b"ok")
+    await connection.ask(b"GET / HTTP/1.1\r\n\r\n")
+    assert await connection.read() == b"ok"
+    assert connection.reusable
+    assert connection.quiet
+    # The loop has had no time to look at it.
+    theirs.sendall(ok + b"no")
+    assert connection.reusable
+    assert not connection.quiet
+    connection.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"0\r\n", b"x: " + b"y" * 1000 + b"\r\n"),
+        (b"0\r\nx: ", b"y" * 1000),
+        (b"3;", b"y" * 1000),
+    ],
+    ids=["trailers", "a trailer", "a chunk's extension"],
+)
+async def test_what_is_no_body_ends_sometime(begin: bytes, piece: bytes) -> None:
+    async with serving(CHUNKED + b"3\r\none\r\n" + begin + piece * 200) as server, client_of() as ask:
+        body = await ask(server.url)
+        with pytest.raises(httpx2.ReadError):
+            await whole(body)
+        assert await asyncio.wait_for(server.ended.get(), 10) == 1
+
+
+async def test_an_error_that_does_not_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_WHOLE_BYTES", 100_000)
+    async with serving(b"HTTP/1.1 500 No\r\n\r\n" + b"x" * 200_000) as server, client_of() as ask:
+        with pytest.raises(httpx2.ReadError):
+            await whole(await ask(server.url))
+
+
+async def test_nothing_is_unpacked() -> None:
+    packed = gzip.compress(b"x" * 1_000_000)
+    answer = b"HTTP/1.1 500 No\r\nContent-Encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed) + packed
+    async with serving(answer) as server, open_http_client(pacer=Pacer(), connect_timeout_s=5) as client:
+        response = await client.send(client.build_request("POST", server.url, content=b"{}"), stream=True)
+        assert await response.aread() == packed
 
 
 async def test_a_header_with_a_line_end_is_not_sent() -> None:

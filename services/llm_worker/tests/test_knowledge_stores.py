@@ -259,6 +259,25 @@ async def test_a_hung_embeddings_provider_is_not_waited_for_beyond_its_share(sim
         await hung.all_closed(1)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>", b"[]", b"null", b"{}", b'{"data": null}', b'{"data": [1]}', b'{"data": [{"index": 0}]}', b"\x1f\x8b"]
+    + [b'{"data": [{"index": 0, "embedding": [%b]}]}' % number for number in (b"null", b'"x"', b"NaN", b"1e999")],
+)
+async def test_what_are_no_embeddings_leaves_the_words_passages(sim: Simulator, answer: bytes) -> None:
+    async def answer_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(answer)
+        writer.write(head + b"connection: close\r\n\r\n" + answer)
+        writer.close()
+
+    server = await asyncio.start_server(answer_it, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, hybrid_without_embeddings(sim, OPENAI_BASE_URL=url) as (_, store):
+        assert (await store.search("almonds", 4))[0].id == "nuts.md#1"
+
+
 async def test_vectors_of_another_length_are_refused_by_the_loader_with_a_reason(sim: Simulator) -> None:
     async with open_opensearch() as server:
         dimensions = {"SWITCHBOARD__KNOWLEDGE__EMBEDDING_DIMENSIONS": "8"}

@@ -61,8 +61,8 @@ def slot(index: int) -> int:
 
 
 def chat(chat_id: str) -> str:
-    """The root of a chat's keys."""
-    return f"{tag(partition(chat_id))}c:{chat_id}"
+    """The root of a chat's keys. The slash is in no id: no chat's root is another's key."""
+    return f"{tag(partition(chat_id))}c:{chat_id}/"
 
 
 def due(index: int) -> str:
@@ -93,8 +93,10 @@ def profiles(user_id: str) -> str:
 def provider_keys(user_id: str) -> str:
     """The root of a user's own provider keys, all encrypted (provider_keys.py).
 
-    <root>           hash  provider -> record (msgpack: version, updated_at in microseconds, envelope)
+    <root>:records   hash  provider -> record (msgpack: version, updated_at in microseconds, envelope)
     <root>:versions  hash  provider -> highest version ever; kept when a key is deleted, so that none comes twice
+
+    Nothing lies at the root itself: a user whose name ends in ":versions" would share it with another.
     """
     return f"{tag(partition(user_id))}keys:{user_id}"
 

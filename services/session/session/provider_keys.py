@@ -153,10 +153,10 @@ class ProviderKeys:
                 rotation.rewrapped += 1
                 return
             # By a replica that may not know the current master key yet: look again.
-            packed = await self._link.execute("HGET", root, provider)
+            packed = await self._link.execute("HGET", f"{root}:records", provider)
 
     async def _records(self, user_id: str) -> list[tuple[str, bytes]]:
-        records = await self._link.execute("HGETALL", keys.provider_keys(user_id))
+        records = await self._link.execute("HGETALL", f"{keys.provider_keys(user_id)}:records")
         return sorted((provider.decode(), packed) for provider, packed in records.items())
 
 

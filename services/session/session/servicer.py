@@ -239,7 +239,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         if kind not in ("typing", "presence"):
             raise invalid("event", "must be typing or presence")
         check_passing(request.event)
-        await self._chats.get(request.chat_id, "", _asker(context, SPEAKS if kind == "typing" else READS))
+        asker = _asker(context, SPEAKS if kind == "typing" else READS)
+        asker.check_is(request.event.typing.user_id or request.event.presence.user_id)
+        await self._chats.get(request.chat_id, "", asker)
         await self._fanout.publish(request.chat_id, request.event)
         return session_pb2.NotifyResponse()
 

@@ -1,10 +1,12 @@
 """What the contract says of bad input, limits and names: a clear error, and nothing stored."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import grpc
 import pytest
+from session import keys
 from switchboard.chat.v1 import chat_pb2, event_pb2
 from switchboard.session.v1 import session_pb2
 
@@ -344,5 +346,22 @@ def test_a_field_out_of_its_range_is_refused(running: Running, method: str, requ
         with pytest.raises(Refused, match="INVALID_ARGUMENT"):
             await client.call(method, request_)
         await client.call("GetChat", session_pb2.GetChatRequest(chat_id=chat_id))
+
+    running.wait(scenario())
+
+
+def test_a_chat_whose_id_begins_with_anothers_leaves_that_one_alone(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        # In one partition, where the two might meet in one key.
+        names = (str(uuid.uuid4()) for _ in range(10_000))
+        chat_id = next(name for name in names if keys.partition(name) == keys.partition(f"{name}:messages"))
+        for one in (chat_id, f"{chat_id}:messages"):
+            chat = chat_pb2.Chat(id=one, dialect="test", owner_id="owner")
+            await client.call("CreateChat", session_pb2.CreateChatRequest(chat=chat))
+            await client.begin(one, f"to {one}", without_answer=True)
+        await client.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=f"{chat_id}:messages"))
+        page = await client.call("ListMessages", session_pb2.ListMessagesRequest(chat_id=chat_id))
+        assert [message.content for message in page.messages] == [f"to {chat_id}"]
 
     running.wait(scenario())

@@ -127,6 +127,27 @@ def test_a_burst_then_one_after_each_interval(limited: Running) -> None:
         limited.wait(one_more())
 
 
+def test_after_redis_clock_was_set_back_nobody_waits_for_longer_than_a_window(limited: Running) -> None:
+    user = new_name()
+    records = Records(limited)
+    chat_id = limited.wait(new_chat(records, user))
+    root = keys.limited("user", user)
+    with redis_of(limited, root) as redis:
+        # As it stands when the clock was 100 windows ahead.
+        redis.set(f"{root}:next", (redis.time()[0] + 100 * WINDOW_S) * 1_000_000)
+
+    async def look() -> float | None:
+        return (await refusal(begin(records, chat_id, user, without_answer=True))).retry_after_s
+
+    for _ in range(2):
+        retry_after_s = limited.wait(look())
+        assert retry_after_s is not None
+        assert retry_after_s <= INTERVAL_US / 1_000_000
+    assert used(limited, "user", user) == (MESSAGES, 0)
+    with redis_of(limited, root) as redis:
+        assert redis.pttl(f"{root}:next") <= WINDOW_S * 1000
+
+
 def test_the_acting_user_counts_or_else_the_sender_and_nobody_s_message_is_nobody_s(limited: Running) -> None:
     async def scenario() -> None:
         records = Records(limited)

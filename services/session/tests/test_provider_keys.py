@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import uuid
 from collections.abc import Iterator
 
@@ -44,6 +45,29 @@ async def listed(records: Records, user: str) -> list[tuple[str, int]]:
 
 def new_user() -> str:
     return f"user {uuid.uuid4()}"
+
+
+def test_no_users_name_reaches_what_is_kept_of_another_users_keys(running: Running) -> None:
+    records = Records(running)
+
+    async def scenario() -> None:
+        # Both lie in one partition, so that their keys' names differ by nothing but the users'.
+        names = (f"{new_user()}" for _ in itertools.count())
+        user, other = next(
+            (name, f"{name}{suffix}")
+            for name in names
+            for suffix in (":versions", ":records")
+            if keys.partition(name) == keys.partition(f"{name}{suffix}")
+        )
+        assert (await put(records, user)).version == 1
+        assert await reveal(records, other) == {}
+        assert await unreadable(records, other) == []
+        assert (await put(records, other, key="sk-of-another")).version == 1
+        assert (await put(records, user)).version == 2
+        assert await reveal(records, user) == {"openai": KEY}
+        assert await reveal(records, other) == {"openai": "sk-of-another"}
+
+    running.wait(scenario())
 
 
 def test_a_key_is_listed_without_itself_and_revealed_to_workers(running: Running) -> None:
@@ -140,7 +164,7 @@ def test_what_breaks_its_range_is_refused_and_not_repeated(running: Running, fie
 def stored_record(running: Running, user: str, provider: str = "openai") -> bytes:
     key = keys.provider_keys(user)
     with redis_of(running, key) as redis:
-        record = redis.hget(key, provider)
+        record = redis.hget(f"{key}:records", provider)
     assert record is not None
     return record
 
@@ -148,7 +172,7 @@ def stored_record(running: Running, user: str, provider: str = "openai") -> byte
 def store_record(running: Running, user: str, record: bytes, provider: str = "openai") -> None:
     key = keys.provider_keys(user)
     with redis_of(running, key) as redis:
-        redis.hset(key, provider, record)
+        redis.hset(f"{key}:records", provider, record)
 
 
 def test_two_users_keys_that_were_swapped_open_for_neither(running: Running) -> None:

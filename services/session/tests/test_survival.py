@@ -150,7 +150,7 @@ async def test_a_chat_that_vanished_does_not_stop_the_others_deadlines() -> None
             request = session_pb2.BeginTurnRequest(chat_id=name, message=message)
             request.deadline.FromSeconds(1)
             begun = await client.call("BeginTurn", request)
-        [root] = [key async for key in store.scan_iter(f"*c:{gone}")]
+        [root] = [key async for key in store.scan_iter(f"*c:{gone}/")]
         await store.delete(root)
         state = session_pb2.GetTurnRequest(chat_id=chat_id, turn_id=begun.turn_id)
         async with asyncio.timeout(10):

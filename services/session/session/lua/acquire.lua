@@ -13,7 +13,13 @@ local ms = math.floor(us / 1000)
 local ahead, new = {}, {}
 for i, root in ipairs(KEYS) do
   local interval, quota = limits[i][1], limits[i][2]
-  ahead[i] = math.max(0, (tonumber(redis.call('GET', root .. ':next')) or 0) - us) + interval
+  local owed = math.max(0, (tonumber(redis.call('GET', root .. ':next')) or 0) - us)
+  if owed > interval * quota then
+    -- The clock was set back, or the limit was changed: nobody waits for longer than one window for that.
+    owed = interval * quota
+    redis.call('SET', root .. ':next', int(us + owed), 'PX', int(math.ceil(owed / 1000)))
+  end
+  ahead[i] = owed + interval
   if ahead[i] > interval * quota then
     return cmsgpack.pack({ 'sent', i, ahead[i] - interval * quota })
   end

@@ -1,6 +1,6 @@
 -- The ground that every script stands on; put in front of each of them when it is loaded.
 --
--- A chat's keys are made from its root, KEYS[i] = {tag}c:<chat id>, and share its hash tag, so that they lie in its slot:
+-- A chat's keys are made from its root, KEYS[i] = {tag}c:<chat id>/, and share its hash tag, so that they lie in its slot:
 --   <root>              hash    meta      Chat as protobuf, without what stands in the other fields
 --                               dialect, owner, archived (1 or absent), ttl (seconds, absent: for good)
 --                               epoch, head         the log's position; kept as long as the chat
@@ -57,7 +57,7 @@ local function tag_of(root)
 end
 
 local function chat_of(root)
-  return string.match(root, '^{[^}]*}c:(.*)$')
+  return string.match(root, '^{[^}]*}c:(.*)/$')
 end
 
 local function varint(number)

@@ -8,6 +8,6 @@ if (redis.call('HGET', versions, ARGV[1]) or '0') ~= ARGV[2] then
   return 0
 end
 redis.call('HSET', versions, ARGV[1], ARGV[3])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+redis.call('HSET', KEYS[1] .. ':records', ARGV[1], ARGV[4])
 redis.call('SADD', KEYS[2], ARGV[5])
 return 1

@@ -2,8 +2,9 @@
 -- KEYS[1]  root of the user's keys
 -- ARGV[1]  provider    ARGV[2]  record as read    ARGV[3]  record
 -- returns  1, or 0: it has been replaced or deleted
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
+local records = KEYS[1] .. ':records'
+if redis.call('HGET', records, ARGV[1]) ~= ARGV[2] then
   return 0
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('HSET', records, ARGV[1], ARGV[3])
 return 1
