@@ -5,20 +5,27 @@ and EdDSA's: a secret that somebody put there by mistake verifies nothing. See d
 """
 
 import asyncio
+import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from http.client import HTTPException
 from typing import Any
+from urllib.request import HTTPRedirectHandler, build_opener
 
 from chat.errors import ErrorCode, SwitchboardError
-from jwt import InvalidTokenError, PyJWK, PyJWKClient, PyJWKSet
-from jwt.exceptions import PyJWKSetError, PyJWTError
+from jwt import InvalidTokenError, PyJWK, PyJWKSet
+from jwt.exceptions import PyJWKSetError
 
 log = logging.getLogger(__name__)
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 _FETCH_S = 5.0
-"""For the server to answer: people wait for it, though only when their key is new."""
+"""For the server to answer, and for the rest of its answer to come: people wait for it, though only when their key is
+new."""
+_SET_BYTES = 1024 * 1024
+"""Identity providers publish some KiB."""
 _FRESH_S = 300.0
 """Then the set is fetched anew, so that a key that was taken out is believed no longer than this; PyJWT's default."""
 _AGAIN_S = 10.0
@@ -36,15 +43,33 @@ class JwksUnavailable(Exception):
     """The set could not be had; the text says why."""
 
 
+class _NoRedirects(HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        """Whom we trust stands in the settings, and nowhere else."""
+
+
 def fetch_from(url: str) -> Fetch:
-    """Fetches from a URL, following no redirect."""
-    client = PyJWKClient(url, cache_jwk_set=False, timeout=_FETCH_S)
+    """Fetches from a URL (http or https), following no redirect, and reading no answer that does not end."""
+    opener = build_opener(_NoRedirects)
+
+    def read() -> Any:
+        octets = b""
+        with opener.open(url, timeout=_FETCH_S) as response:
+            # The time-out is one read's; an answer may come in many.
+            ends_s = time.monotonic() + _FETCH_S
+            while part := response.read1(_SET_BYTES):
+                octets += part
+                if len(octets) > _SET_BYTES or time.monotonic() > ends_s:
+                    raise JwksUnavailable("the answer does not end")
+        return json.loads(octets)
 
     async def fetch() -> dict[str, Any]:
         try:
-            published: dict[str, Any] = await asyncio.to_thread(client.fetch_data)
-        except (PyJWTError, OSError, ValueError, RecursionError) as exc:
+            published = await asyncio.to_thread(read)
+        except (OSError, HTTPException, ValueError, RecursionError) as exc:
             raise JwksUnavailable(f"{type(exc).__name__}: {exc}") from exc
+        if not isinstance(published, dict):
+            raise JwksUnavailable("the answer is no JSON object")
         return published
 
     return fetch

@@ -8,12 +8,12 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from http.cookies import SimpleCookie
 from typing import Any, assert_never
 from urllib.parse import parse_qsl
 
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.position import Position
+from starlette.requests import cookie_parser
 from starlette.routing import compile_path
 
 from gateway import close_codes
@@ -54,9 +54,8 @@ class Request:
         return None if value is None else value.decode("latin-1")
 
     def cookie(self, name: str) -> str | None:
-        """A cookie's value."""
-        morsel = SimpleCookie(self.header("cookie") or "").get(name)
-        return None if morsel is None else morsel.value
+        """A cookie's value; the others, which other programs of the site have set, may have any form."""
+        return cookie_parser(self.header("cookie") or "").get(name)
 
 
 class WebSockets:

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from chat.errors import ErrorCode, SwitchboardError
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from gateway import jwks
 from gateway.auth import Doorkeeper
 from gateway.jwks import KeySet, fetch_from
 from gateway.settings import Credentials
@@ -282,6 +283,28 @@ async def test_while_the_server_is_down_known_keys_go_on_for_a_day(
         server.status, server.body = 200, body
         at.clock.now_s += 2
         assert await at.opens(good) == "ada"
+
+
+@pytest.mark.parametrize("how", ["too much of it", "a byte now and then"])
+async def test_an_answer_that_does_not_end_is_none(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "_FETCH_S", 0.3)
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" " if how == "a byte now and then" else b" " * 65536)
+                await writer.drain()
+                await asyncio.sleep(0.01 if how == "a byte now and then" else 0)
+        left.set()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/keys"
+    async with listener, asyncio.TaskGroup() as tasks, asyncio.timeout(20):
+        assert await Door(url, tasks, "").opens(token(RSA, "RS256", "r")) == "UNAVAILABLE"
+        await left.wait()
 
 
 async def test_without_any_set_nobody_knows_which_is_not_the_clients_fault(server: KeyServer) -> None:

@@ -287,6 +287,7 @@ async def test_every_way_to_show_the_token_lets_in(system: System) -> None:
     bad = {"cookie": "access_token=bad", "authorization": "Bearer bad"}
     for headers, query in (
         (cookie, ""),
+        ({"cookie": f'a@b=c; state={{"x": [1]}}; access_token={guest.token}; a(b'}, ""),
         ({"authorization": f"Bearer {guest.token}"}, ""),
         ({**cookie, "authorization": "Bearer bad"}, ""),
         (bad, f"token={guest.token}"),
