@@ -20,6 +20,7 @@ from chat.events import (
 )
 from chat.messages import Answer, AnswerState, Message, Role
 
+from gateway.channel import Channel
 from gateway.dialect import Command, Handshake, Renderer, Visit
 from gateway.frame import Frame
 from gateway.hub import Hub
@@ -54,6 +55,7 @@ class _Listener:
     """One answer's reader, with a rendering of its own that has no frames."""
 
     path = ""
+    channel = Channel(name="", title="", summary="", hears=(), tells=())
     resumes = True
 
     def __init__(self, chat_id: str, question_id: str, answer_id: str) -> None:

@@ -14,8 +14,11 @@ from chat.events import Event, Presence, Typing
 from chat.messages import Message
 from fastapi import APIRouter, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 
 from gateway.auth import Doorkeeper
+from gateway.channel import Channel
+from gateway.error_forms import Detail, WrongFields
 from gateway.frame import Frame
 from gateway.ports import Answers, Models, Sessions, Turns
 from gateway.records import Limits, Replicas, Users
@@ -129,6 +132,8 @@ class Socket(Protocol):
 
     path: str
     """As Starlette writes paths: `/ws/faye/{unique_token}`."""
+    channel: Channel
+    """The same endpoint for the AsyncAPI document."""
 
     async def admit(self, handshake: Handshake) -> Visit:
         """Lets a client in. Raises: SwitchboardError; it is shown to the client and closes the connection."""
@@ -165,6 +170,10 @@ class Dialect:
     errors: Mapping[str, Shape] = field(default_factory=dict)
     """Beginnings of paths, without a slash at the end, and what every failure below them looks like: the dialect's own,
     but also an unknown path, a wrong method, a body that can't be read. Of several beginnings the longest holds."""
+    failure: type[BaseModel] = Detail
+    """The body that `errors` write, for the OpenAPI document."""
+    invalid: type[BaseModel] = WrongFields
+    """The same for a request that is not as it must be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
-"""HTTP: the FastAPI application of all dialects' routes, health and the welcome; statuses for our failures.
+"""HTTP: the FastAPI application of all dialects' routes and our own; statuses for our failures.
 
 What a failure looks like is said by the dialect whose path it is (`Dialect.errors`); elsewhere it is `{"detail": ...}`.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -19,8 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from gateway.about import Readiness, about_router
+from gateway.asyncapi import asyncapi_document
 from gateway.auth import Caller, bearer
+from gateway.credential import Credential
 from gateway.dialect import Dialect
+from gateway.openapi import openapi_document, operation_id
 from gateway.ports import RateLimit, Sessions
 
 _STATUS = {
@@ -46,7 +51,6 @@ _THROWN_AWAY = 4
 _Result = TypeVar("_Result")
 _EXPOSED = ("Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate")
 """Headers that scripts of other origins may read."""
-_WELCOME = {"message": "Welcome to Switchboard.", "docs": "/docs", "health": "/health"}
 
 Refusal = Callable[[Request, Exception], Awaitable[Response]]
 """Answers a request with its failure."""
@@ -76,10 +80,12 @@ def detail(error: SwitchboardError | RequestValidationError) -> Response:
     return JSONResponse({"detail": error.failure.message}, status_of(error.code), headers_of(error))
 
 
-def guarded_router(prefix: str, tag: str, admit: Callable[[str], Awaitable[Caller]], credential: str) -> APIRouter:
+def guarded_router(
+    prefix: str, tag: str, admit: Callable[[str], Awaitable[Caller]], *credentials: Credential
+) -> APIRouter:
     """A dialect's router: `admit` is awaited with the Bearer credential before anything is read; see `caller_of`.
 
-    `tag` and `credential` (which one is wanted) are for the OpenAPI document.
+    `tag` and `credentials` (any one of which is wanted) are for the OpenAPI document.
     """
 
     class GuardedRoute(APIRoute):
@@ -103,9 +109,19 @@ def guarded_router(prefix: str, tag: str, admit: Callable[[str], Awaitable[Calle
 
             return guarded
 
-    # The dependency is for the document alone: the header has been looked at already.
-    bearer_header = Depends(HTTPBearer(auto_error=False, description=credential))
-    return APIRouter(prefix=prefix, tags=[tag], route_class=GuardedRoute, dependencies=[bearer_header])
+    # The dependencies are for the document alone: the header has been looked at already.
+    headers = [Depends(_bearer_header(credential)) for credential in credentials]
+    return APIRouter(prefix=prefix, tags=[tag], route_class=GuardedRoute, dependencies=headers)
+
+
+def _bearer_header(credential: Credential) -> HTTPBearer:
+    scheme = credential.scheme
+    return HTTPBearer(
+        auto_error=False,
+        scheme_name=credential.value,
+        bearerFormat=scheme.get("bearerFormat"),
+        description=scheme["description"],
+    )
 
 
 def caller_of(request: Request) -> Caller:
@@ -192,15 +208,6 @@ def websocket_origin(request: Request, public_url: str) -> str:
     return "ws" + base.removeprefix("http")
 
 
-class Readiness(Protocol):
-    """Whether this process takes traffic."""
-
-    @property
-    def draining(self) -> bool:
-        """Whether it is on its way out."""
-        ...
-
-
 def http_application(
     dialects: Sequence[Dialect],
     *,
@@ -211,8 +218,10 @@ def http_application(
     forwarded_allow_ips: str,
 ) -> Callable[[Any, Any, Any], Awaitable[None]]:
     """The ASGI application for HTTP."""
-    app = FastAPI(title="Switchboard", summary="One chat backend, several public chat APIs.")
-    app.include_router(_health(sessions, readiness))
+    # The documents are our own routes.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, generate_unique_id_function=operation_id)
+    openapi, asyncapi = partial(openapi_document, app.routes, dialects), partial(asyncapi_document, dialects)
+    app.include_router(about_router(sessions, readiness, openapi, asyncapi))
     for dialect in dialects:
         app.include_router(dialect.router)
     refuse = _refusal(dialects)
@@ -257,44 +266,6 @@ def _refusal(dialects: Sequence[Dialect]) -> Refusal:
                 return shape(SwitchboardError(ErrorCode.INTERNAL, "Something went wrong on our side."))
 
     return refuse
-
-
-def _health(sessions: Sessions, readiness: Readiness) -> APIRouter:
-    router = APIRouter(tags=["health"])
-
-    @router.get("/")
-    async def welcome() -> Mapping[str, str]:
-        """Says hello."""
-        return _WELCOME
-
-    @router.get("/health", responses={503: {"description": "Redis or the session service can't be reached"}})
-    async def health() -> Response:
-        """Whether chats can be served, Redis included."""
-        try:
-            connected = await sessions.check_store()
-        except SwitchboardError:
-            connected = False
-        if connected:
-            return JSONResponse({"status": "healthy", "redis": "connected"})
-        return JSONResponse({"status": "unhealthy", "redis": "disconnected"}, 503)
-
-    @router.get("/livez")
-    async def live() -> Mapping[str, str]:
-        """Whether this process runs."""
-        return {"status": "alive"}
-
-    @router.get("/readyz", responses={503: {"description": "Draining, or the session service can't be reached"}})
-    async def ready() -> Response:
-        """Whether this process takes new clients."""
-        if readiness.draining:
-            return JSONResponse({"status": "draining"}, 503)
-        try:
-            await sessions.check_store()
-        except SwitchboardError:
-            return JSONResponse({"status": "session service unreachable"}, 503)
-        return JSONResponse({"status": "ready"})
-
-    return router
 
 
 class _BodyLimit:

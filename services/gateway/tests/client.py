@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from .documents import Channel, documents_of
+
 TIMEOUT_S = 20
 
 
@@ -27,7 +29,8 @@ class Response:
 async def http(
     method: str, url: str, body: Any = None, *, key: str = "", headers: dict[str, str] | None = None
 ) -> Response:
-    """One request; `body` is sent as JSON, bytes as they are. Header names come back in lower case."""
+    """One request; `body` is sent as JSON, bytes as they are. Header names come back in lower case. Fails when the
+    answer is not as the OpenAPI document says."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     sent = {
         "content-type": "application/json",
@@ -35,7 +38,11 @@ async def http(
         **(headers or {}),
     }
     request = urllib.request.Request(url, data=data, headers=sent, method=method)  # noqa: S310
-    return await asyncio.to_thread(_send, request)
+    response = await asyncio.to_thread(_send, request)
+    if (documents := await asyncio.to_thread(documents_of, url)) is not None:
+        kind = response.headers.get("content-type", "")
+        documents.check_response(method, urlsplit(url).path, response.status, kind, response.body)
+    return response
 
 
 def _send(request: urllib.request.Request) -> Response:
@@ -55,10 +62,11 @@ def _read(status: int, response: Any) -> Response:
 
 
 class Socket:
-    """A WebSocket whose every wait has an end."""
+    """A WebSocket whose every wait has an end; fails at a frame that is not as the AsyncAPI document says."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, channel: Channel | None = None) -> None:
         self.connection = connection
+        self.channel = channel
 
     @classmethod
     async def open(cls, url: str, *, small: bool = False, headers: dict[str, str] | None = None) -> Socket:
@@ -76,8 +84,10 @@ class Socket:
             raw.setblocking(False)
             await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
             options |= {"sock": raw, "max_queue": 1, "ping_interval": None}
+        documents = await asyncio.to_thread(documents_of, f"http{url.removeprefix('ws')}")
+        channel = None if documents is None else documents.channel_at(urlsplit(url).path)
         async with asyncio.timeout(TIMEOUT_S):
-            return cls(await connect(url, **options))
+            return cls(await connect(url, **options), channel)
 
     async def send(self, message: str | bytes) -> None:
         await self.connection.send(message)
@@ -85,7 +95,10 @@ class Socket:
     async def receive(self) -> Any:
         """The next frame, decoded."""
         async with asyncio.timeout(TIMEOUT_S):
-            return json.loads(await self.connection.recv())
+            frame = json.loads(await self.connection.recv())
+        if self.channel is not None:
+            self.channel.check_told(frame)
+        return frame
 
     async def closing(self) -> tuple[list[Any], int | None, str]:
         """All frames up to the close, and the close's code and reason."""

@@ -206,7 +206,7 @@ async def test_a_request_that_is_not_valid_counts_for_nothing() -> None:
 
 
 async def test_scripts_of_an_allowed_origin_may_authenticate_and_read_how_the_limit_stands() -> None:
-    router = guarded_router("/a", "a", FakeDoor().anyone, "any")
+    router = guarded_router("/a", "a", FakeDoor().anyone)
 
     @router.get("/noted")
     async def noted(request: Request) -> dict[str, str]:

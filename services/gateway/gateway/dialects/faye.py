@@ -35,19 +35,35 @@ from chat.errors import ErrorCode, Failure, SwitchboardError
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel
 
+from gateway.channel import Channel
+from gateway.credential import Credential
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Services, Visit
 from gateway.frame import Frame
-from gateway.html import answers
+from gateway.html import answers, forms
 from gateway.html.history import HistoryMessage, history_of
 from gateway.http import detail, guarded_router, websocket_origin
 from gateway.named_sessions import NamedSessions, check_name
+from gateway.openapi import example, responses
 from gateway.ports import Sessions
 
 NAME = "faye"
+_NOT_OPEN = {404: "No session is open for this unique_token: start one with start_session first."}
+_STARTED = {
+    "session_key": "unique_token:YOUR_SESSION_TOKEN:8f14e45f-ceea-467f-9c1b-3d5c8f0a7b21",
+    "unique_token": "YOUR_SESSION_TOKEN",
+    "status": "Session started successfully",
+    "conversation_history": [
+        {"role": "user", "content": "Is tofu healthy?"},
+        {"role": "assistant", "content": "<p>Yes, tofu is healthy.</p>"},
+    ],
+    "websocket_url": "wss://ai-foodhak.com/ws/faye/YOUR_SESSION_TOKEN",
+}
 
 
 class SessionRequest(BaseModel):
     """Names a session."""
+
+    model_config = example({"unique_token": "YOUR_SESSION_TOKEN"})
 
     unique_token: Annotated[str, AfterValidator(check_name)]
 
@@ -81,9 +97,9 @@ def _sessions(sessions: Sessions, now_s: Callable[[], float]) -> NamedSessions:
 def _router(services: Services) -> APIRouter:
     sessions = _sessions(services.sessions, services.now_s)
 
-    router = guarded_router("/faye/chat", "Faye", services.doorkeeper.service, "The API key.")
+    router = guarded_router("/faye/chat", "Faye", services.doorkeeper.service, Credential.API_KEY)
 
-    @router.post("/start_session")
+    @router.post("/start_session", responses=responses(_STARTED))
     async def start_session(body: SessionRequest, request: Request) -> StartedSession:
         """Opens the session, or returns the open one with its history."""
         token = body.unique_token
@@ -96,13 +112,13 @@ def _router(services: Services) -> APIRouter:
             websocket_url=f"{websocket_origin(request, services.public_url)}/ws/faye/{quote(token, safe='')}",
         )
 
-    @router.post("/end_session")
+    @router.post("/end_session", responses=responses({"message": "Session ended successfully"}, _NOT_OPEN))
     async def end_session(body: SessionRequest) -> Done:
         """Ends the session: stops its answer, deletes its history, closes its WebSockets. 404: none is open."""
         await sessions.end(body.unique_token)
         return Done(message="Session ended successfully")
 
-    @router.post("/stop")
+    @router.post("/stop", responses=responses({"message": "Answer stopped"}, _NOT_OPEN))
     async def stop(body: SessionRequest) -> Done:
         """Stops the answer under way; what was said so far is kept. 404: no session is open."""
         stopped = await sessions.stop(body.unique_token)
@@ -115,6 +131,14 @@ class FayeSocket:
     """`/ws/faye/{unique_token}`."""
 
     path = "/ws/faye/{unique_token}"
+    channel = Channel(
+        name=NAME,
+        title="Faye",
+        summary="A session's chat: questions as plain text, answers as HTML, piece by piece.",
+        hears=(forms.Question,),
+        tells=(forms.Streaming, forms.MessageStop, forms.Error),
+        parameters={"unique_token": "The token of an open session, which is the credential."},
+    )
 
     def __init__(self, sessions: Sessions, now_s: Callable[[], float]) -> None:
         self._sessions = _sessions(sessions, now_s)

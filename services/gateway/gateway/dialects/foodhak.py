@@ -47,21 +47,24 @@ What the document leaves open:
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.messages import Answer
-from fastapi import APIRouter, Path, Request
-from pydantic import AfterValidator, BaseModel
+from fastapi import APIRouter, Body, Path, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.auth import bearer
+from gateway.channel import Channel, Flag, told
+from gateway.credential import Credential
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Services, Visit
 from gateway.frame import Frame
-from gateway.html import answers
+from gateway.html import answers, forms
 from gateway.html.history import HistoryMessage, history_of
 from gateway.http import detail, guarded_router, websocket_origin
 from gateway.named_sessions import NamedSessions, check_name
+from gateway.openapi import example, responses
 from gateway.ports import DialectSession
 
 NAME = "foodhak"
@@ -76,6 +79,17 @@ _PROFILE_DEPTH = 16
 """Far above what a profile needs, and below where protobuf gives up: at 100 levels, of which each of these takes 3."""
 _WHOLE = 2**53
 """Beyond it a double does not know every whole number, and what comes back is not what was stored."""
+
+_NOT_OPEN = {404: "No session is open for this user_id: start one with start_session first."}
+_STARTED = {
+    "session_key": "user:USER123:8f14e45f-ceea-467f-9c1b-3d5c8f0a7b21",
+    "user_id": "USER123",
+    "user_name": "Alex",
+    "status": "Session started successfully",
+    "conversation_history": [],
+    "websocket_url": "wss://ai-foodhak.com/ws/USER123?ticket=8f14e45f-ceea-467f-9c1b-3d5c8f0a7b21.1795195360.c2lnbmF0dXJl",
+}
+_PROFILE = {"age": 34, "diet": "vegetarian", "allergies": ["peanuts"], "goals": {"cholesterol": "lower"}}
 
 
 def _check_user_id(user_id: str) -> str:
@@ -109,11 +123,13 @@ def _check_storable(value: object, depth: int) -> None:
 
 
 UserId = Annotated[str, AfterValidator(_check_user_id)]
-Profile = Annotated[dict[str, Any], AfterValidator(_check_profile)]
+Profile = Annotated[dict[str, Any], AfterValidator(_check_profile), Body(examples=[_PROFILE])]
 
 
 class StartRequest(BaseModel):
     """Names a user and says how they are called."""
+
+    model_config = example({"user_id": "USER123", "user_name": "Alex"})
 
     user_id: UserId
     user_name: str = ""
@@ -121,6 +137,8 @@ class StartRequest(BaseModel):
 
 class SessionRequest(BaseModel):
     """Names a user."""
+
+    model_config = example({"user_id": "USER123"})
 
     user_id: UserId
 
@@ -142,6 +160,41 @@ class Done(BaseModel):
     message: str
 
 
+class SocketQuery(BaseModel):
+    """What the WebSocket's query may hold."""
+
+    model_config = ConfigDict(defer_build=True)
+    sources: Annotated[Flag, Field(description="Adds to `message_stop` what the model was given to read.")] = "false"
+
+
+class Source(BaseModel):
+    """A passage of the knowledge store; the higher its score, the better it fits."""
+
+    id: str
+    title: str
+    score: float
+
+
+class MessageStop(BaseModel):
+    """An answer has ended: the whole of it. Where it differs from what was streamed, this is the truth."""
+
+    model_config = told(
+        {"type": "message_stop", "content": "<p>Yes, almonds are fine.</p>"},
+        {
+            "type": "message_stop",
+            "content": "<p>Yes, almonds are fine.</p>",
+            "sources": [{"id": "nuts-4", "title": "Nuts and cholesterol", "score": 0.83}],
+        },
+    )
+    type: Literal["message_stop"]
+    content: str
+    sources: Annotated[list[Source], Field(description="With `?sources=true`.")] = []
+    knowledge: Annotated[
+        Literal["unavailable"] | None,
+        Field(description="With `?sources=true`, where the knowledge store did not answer in time."),
+    ] = None
+
+
 def dialect(services: Services) -> Dialect:
     """Foodhak's routes and its WebSocket."""
     sessions = NamedSessions(services.sessions, NAME, "user_id", services.now_s)
@@ -152,9 +205,9 @@ def dialect(services: Services) -> Dialect:
 def _router(services: Services, sessions: NamedSessions) -> APIRouter:
     users = services.users
 
-    router = guarded_router("/chat", "Foodhak", services.doorkeeper.service, "The API key.")
+    router = guarded_router("/chat", "Foodhak", services.doorkeeper.service, Credential.API_KEY)
 
-    @router.post("/start_session")
+    @router.post("/start_session", responses=responses(_STARTED))
     async def start_session(body: StartRequest, request: Request) -> StartedSession:
         """Opens the session, or returns the open one with its history."""
         session, messages = await sessions.start(body.user_id)
@@ -170,19 +223,19 @@ def _router(services: Services, sessions: NamedSessions) -> APIRouter:
             websocket_url=url,
         )
 
-    @router.post("/end_session")
+    @router.post("/end_session", responses=responses({"message": "Session ended successfully"}, _NOT_OPEN))
     async def end_session(body: SessionRequest) -> Done:
         """Ends the session: stops its answer, deletes its history, closes its WebSockets. 404: none is open."""
         await sessions.end(body.user_id)
         return Done(message="Session ended successfully")
 
-    @router.post("/stop")
+    @router.post("/stop", responses=responses({"message": "Answer stopped"}, _NOT_OPEN))
     async def stop(body: SessionRequest) -> Done:
         """Stops the answer under way; what was said so far is kept. 404: no session is open."""
         stopped = await sessions.stop(body.user_id)
         return Done(message="Answer stopped" if stopped else "There was no answer to stop")
 
-    @router.put("/users/{user_id}/profile")
+    @router.put("/users/{user_id}/profile", responses=responses({"message": "Profile stored"}))
     async def put_profile(user_id: Annotated[UserId, Path()], profile: Profile) -> Done:
         """Stores the user's profile, the body, in place of the one before. 413: it is too large."""
         if len(json.dumps(profile, ensure_ascii=False).encode()) > _PROFILE_BYTES:
@@ -194,7 +247,7 @@ def _router(services: Services, sessions: NamedSessions) -> APIRouter:
             raise _too_large() if error.code is ErrorCode.INVALID_ARGUMENT else error from error
         return Done(message="Profile stored")
 
-    @router.get("/users/{user_id}/profile")
+    @router.get("/users/{user_id}/profile", responses=responses(_PROFILE, {404: "There is no profile of this user."}))
     async def get_profile(user_id: Annotated[UserId, Path()]) -> dict[str, Any]:
         """The user's profile. 404: there is none."""
         try:
@@ -204,7 +257,7 @@ def _router(services: Services, sessions: NamedSessions) -> APIRouter:
                 raise
             raise SwitchboardError(ErrorCode.NOT_FOUND, "There is no profile of this user.") from error
 
-    @router.delete("/users/{user_id}/profile")
+    @router.delete("/users/{user_id}/profile", responses=responses({"message": "Profile deleted"}))
     async def delete_profile(user_id: Annotated[UserId, Path()]) -> Done:
         """Deletes the user's profile, if there is one."""
         await users.delete_profile(user_id, NAME)
@@ -229,6 +282,16 @@ class FoodhakSocket:
     """`/ws/{user_id}`."""
 
     path = "/ws/{user_id}"
+    channel = Channel(
+        name=NAME,
+        title="Foodhak",
+        summary="A user's chat: questions as plain text, answers as HTML, piece by piece.",
+        hears=(forms.Question,),
+        tells=(forms.MessageStart, forms.Streaming, MessageStop, forms.Error),
+        parameters={"user_id": "A user with an open session."},
+        query=SocketQuery,
+        credentials=(Credential.TICKET, Credential.API_KEY),
+    )
 
     def __init__(self, services: Services, sessions: NamedSessions) -> None:
         self._services = services

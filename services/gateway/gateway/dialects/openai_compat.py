@@ -29,6 +29,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from gateway.credential import Credential
 from gateway.dialect import Dialect, Services
 from gateway.http import (
     caller_of,
@@ -39,6 +40,7 @@ from gateway.http import (
     status_of,
     while_connected,
 )
+from gateway.openapi import example, responses
 from gateway.ports import Finished, GenerateRequest, Model, Piece, Prompt, Started, Text
 
 NAME = "openai_compat"
@@ -59,6 +61,7 @@ _CODES = {
     ErrorCode.RATE_LIMITED: "rate_limit_exceeded",
 }
 _DONE = b"data: [DONE]\n\n"
+_UNKNOWN_MODEL = "The model 'no-such-model' does not exist."
 _LASTS_S = 200.0
 """An answer's place counts as given back after this, if we die: a little over the deadline of Generate."""
 
@@ -88,6 +91,8 @@ class StreamOptions(BaseModel):
 class CompletionRequest(BaseModel):
     """What is asked for; fields that are not here are ignored."""
 
+    model_config = example({"model": "claude", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100})
+
     model: Annotated[str, Field(max_length=200)]
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     stream: bool | None = None
@@ -106,12 +111,110 @@ class CompletionRequest(BaseModel):
     audio: dict[str, Any] | None = None
 
 
+class AnswerMessage(BaseModel):
+    """What the model said."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class Choice(BaseModel):
+    """An answer; there is one."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls"]
+
+
+class TokenUsage(BaseModel):
+    """What was read and written, in tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Completion(BaseModel):
+    """A whole answer; with `stream`, events of `data: {...}` with its chunks instead, `data: [DONE]` the last."""
+
+    model_config = example(
+        {
+            "id": "chatcmpl-8f14e45fceea467f9c1b3d5c8f0a7b21",
+            "object": "chat.completion",
+            "created": 1770000000,
+            "model": "claude-x",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": "Hello!", "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 10},
+        }
+    )
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: TokenUsage
+
+
+class ModelEntry(BaseModel):
+    """A model that can be asked for. Since when there is one nobody knows: `created` is 0."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """All models that can be asked for."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class FailureCause(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    code: str | None
+
+
+class Failed(BaseModel):
+    """A failure in OpenAI's form."""
+
+    error: FailureCause
+
+
+_STREAM = (
+    'data: {"id":"chatcmpl-8f14","object":"chat.completion.chunk","created":1770000000,"model":"claude-x","choices":'
+    '[{"index":0,"delta":{"content":"Hello!"},"logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+)
+_EVENTS = {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM}}
+_MODEL = {"id": "claude", "object": "model", "created": 0, "owned_by": "anthropic"}
+
+
 def dialect(services: Services) -> Dialect:
     """The routes under /v1."""
 
-    router = guarded_router("/v1", "OpenAI-compatible", services.doorkeeper.anyone, "The API key or a user token.")
+    router = guarded_router(
+        "/v1", "OpenAI-compatible", services.doorkeeper.anyone, Credential.API_KEY, Credential.USER_TOKEN
+    )
 
-    @router.post("/chat/completions", response_model=None)
+    answered = responses(limited=True, refusals={400: "tools is not supported here.", 404: _UNKNOWN_MODEL})
+    answered[200] |= {"model": Completion, "content": _EVENTS}
+
+    @router.post("/chat/completions", response_model=None, responses=answered)
     async def complete(body: CompletionRequest, request: Request) -> Response:
         """Answers the conversation, at once or as a stream of events."""
         wanted, caller, answer_id = read_request(body), caller_of(request), services.new_id()
@@ -136,12 +239,14 @@ def dialect(services: Services) -> Dialect:
             if not streams:
                 await release()
 
-    @router.get("/models")
+    @router.get("/models", response_model=ModelList, responses=responses({"object": "list", "data": [_MODEL]}))
     async def list_models() -> dict[str, Any]:
         """The models that can be asked for."""
         return {"object": "list", "data": [_model(model) for model in await services.models.list_models()]}
 
-    @router.get("/models/{model_id:path}")
+    known = responses(_MODEL, {404: _UNKNOWN_MODEL})
+
+    @router.get("/models/{model_id:path}", response_model=ModelEntry, responses=known)
     async def get_model(model_id: str) -> dict[str, Any]:
         """One of them."""
         for model in await services.models.list_models():
@@ -149,7 +254,7 @@ def dialect(services: Services) -> Dialect:
                 return _model(model)
         raise SwitchboardError(ErrorCode.NOT_FOUND, f"The model {model_id!r} does not exist.", field="model")
 
-    return Dialect(NAME, router, errors={"/v1": shape})
+    return Dialect(NAME, router, errors={"/v1": shape}, failure=Failed, invalid=Failed)
 
 
 async def _then(

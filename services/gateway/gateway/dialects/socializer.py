@@ -34,6 +34,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
 
 import orjson
 from chat.errors import ErrorCode, Failure, SwitchboardError
@@ -52,12 +53,15 @@ from chat.names import NAME_BYTES
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from gateway.auth import Doorkeeper, bearer
+from gateway.channel import Channel, heard, told
+from gateway.credential import Credential
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Say, Services, Shape, Visit
 from gateway.frame import Frame
 from gateway.http import caller_of, guarded_router, headers_of, status_of
+from gateway.openapi import responses
 from gateway.ports import Sessions
 
 NAME = "socializer"
@@ -70,7 +74,13 @@ _CLOCKS_APART_US = 1_000_000
 """Answers have their times from the worker's clock, what people say from the session service's."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST = "The answer was lost on our side. Please ask again."
+_UNPRINTABLE = "client_id must be printable."
+_NO_CONVERSATION = "There is no conversation of this client_id."
 _FAILED = "An error occurred while processing your message."
+
+
+_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}$"
+Timestamp = Annotated[str, Field(pattern=_TIME, description="UTC, without saying so.")]
 
 
 class Done(BaseModel):
@@ -81,16 +91,69 @@ class Done(BaseModel):
     timestamp: str
 
 
+class Saying(BaseModel):
+    """What the user says."""
+
+    model_config = heard({"content": "Hello, AI!"})
+    content: Annotated[str, Field(pattern=r"\S", description="Not blank.")]
+
+
+class Welcome(BaseModel):
+    """The first frame for who was let in."""
+
+    model_config = told(
+        {
+            "type": "system",
+            "message": "Welcome to AI Chat, username! How can I assist you today?",
+            "timestamp": "2025-10-01T20:00:00.000000",
+        }
+    )
+    type: Literal["system"]
+    message: str
+    timestamp: Timestamp
+
+
+class Answer(BaseModel):
+    """An answer has ended: the whole of it."""
+
+    model_config = told(
+        {
+            "type": "ai_response",
+            "message": "Hello! How can I help you today?",
+            "timestamp": "2025-10-01T20:00:01.000000",
+        }
+    )
+    type: Literal["ai_response"]
+    message: str
+    timestamp: Timestamp
+
+
+class Error(BaseModel):
+    """Something failed: an answer, a message, or, before the connection is closed, the visit. Over HTTP any failure."""
+
+    model_config = told(
+        {
+            "type": "error",
+            "message": "An error occurred while processing your message.",
+            "timestamp": "2025-10-01T20:00:02.000000",
+        }
+    )
+    type: Literal["error"]
+    message: str
+    timestamp: Timestamp
+
+
 def dialect(services: Services) -> Dialect:
     """Socializer's route and its WebSocket."""
     socket = SocializerSocket(services.sessions, services.doorkeeper, services.origins, services.now_s)
-    return Dialect(NAME, _router(services), (socket,), errors={"/ai/chat": _shape(services.now_s)})
+    errors = {"/ai/chat": _shape(services.now_s)}
+    return Dialect(NAME, _router(services), (socket,), errors, failure=Error, invalid=Error)
 
 
 def session_name(user_id: str, client_id: str) -> str:
     """What the session service knows a conversation by. Raises: SwitchboardError for a client_id that is none."""
     if not client_id.isprintable():
-        raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, "client_id must be printable.", field="client_id")
+        raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, _UNPRINTABLE, field="client_id")
     # A variable of a path has no slash in it: the last one parts the two, whatever the user's id holds.
     name = f"{user_id}/{client_id}"
     if len(name.encode()) <= NAME_BYTES:
@@ -102,9 +165,11 @@ def session_name(user_id: str, client_id: str) -> str:
 def _router(services: Services) -> APIRouter:
     sessions = services.sessions
 
-    router = guarded_router("/ai/chat", "Socializer", services.doorkeeper.user, "The user's token.")
+    router = guarded_router("/ai/chat", "Socializer", services.doorkeeper.user, Credential.USER_TOKEN)
 
-    @router.post("/{client_id}/stop")
+    stopped = {"type": "system", "message": "Answer stopped", "timestamp": "2025-10-01T20:00:03.000000"}
+
+    @router.post("/{client_id}/stop", responses=responses(stopped, {400: _UNPRINTABLE, 404: _NO_CONVERSATION}))
     async def stop(client_id: str, request: Request) -> Done:
         """Stops the answer under way; what was said so far is kept. 404: this client has never been here."""
         caller = caller_of(request)
@@ -114,7 +179,7 @@ def _router(services: Services) -> APIRouter:
         except SwitchboardError as error:
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
-            raise SwitchboardError(ErrorCode.NOT_FOUND, "There is no conversation of this client_id.") from error
+            raise SwitchboardError(ErrorCode.NOT_FOUND, _NO_CONVERSATION) from error
         message = "Answer stopped" if stopped else "There was no answer to stop"
         return Done(message=message, timestamp=_timestamp(_micros(services.now_s())))
 
@@ -143,6 +208,15 @@ class SocializerSocket:
     """`/ws/ai/ai-chat/{client_id}`."""
 
     path = "/ws/ai/ai-chat/{client_id}"
+    channel = Channel(
+        name=NAME,
+        title="Socializer",
+        summary="A user's conversation with the AI, in whole answers.",
+        hears=(Saying,),
+        tells=(Welcome, Answer, Error),
+        parameters={"client_id": "Made up by the client: with the user it names the conversation."},
+        credentials=(Credential.TOKEN_IN_QUERY, Credential.TOKEN_IN_COOKIE, Credential.USER_TOKEN),
+    )
 
     def __init__(
         self, sessions: Sessions, doorkeeper: Doorkeeper, origins: frozenset[str], now_s: Callable[[], float]

@@ -466,7 +466,9 @@ async def test_a_text_that_is_no_text_closes_with_1007(system: System, driver: D
     client = await chat.visit()
     await client.socket.connection.send(b"\xff\xfe", text=True)
     frames, code, _ = await client.socket.closing()
-    assert (frames, code) == ([], 1007)
+    assert code == 1007
+    # A welcome may have been on its way.
+    assert {driver.hear(frame).kind for frame in frames} <= {"greeting"}
 
 
 async def test_a_drain_closes_sockets_with_1001_over_time_and_exits_with_0(driver: Driver) -> None:

@@ -50,6 +50,7 @@ What the document leaves open:
 
 from fastapi import APIRouter
 
+from gateway.credential import Credential
 from gateway.dialect import Dialect, Services
 from gateway.dialects.arketic.ai import add_ai
 from gateway.dialects.arketic.chats import add_chats
@@ -68,7 +69,7 @@ from gateway.http import guarded_router
 def dialect(services: Services) -> Dialect:
     """Arketic's routes and its WebSocket."""
     readings = Readings(services.users, services.now_s)
-    router = guarded_router("/api/v1/chat", "Arketic", services.doorkeeper.user, "A user's token.")
+    router = guarded_router("/api/v1/chat", "Arketic", services.doorkeeper.user, Credential.USER_TOKEN)
     add_chats(router, services, readings)
     add_messages(router, services)
     add_participants(router, services, readings)

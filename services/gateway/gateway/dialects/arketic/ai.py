@@ -11,13 +11,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from gateway.dialect import Services
-from gateway.dialects.arketic.access import enter
+from gateway.dialects.arketic.access import NO_ACCESS, NO_CHAT, enter
+from gateway.dialects.arketic.answer_replies import ANSWERED, SERVICE_DOWN, STREAMING, Answered, ServiceDown, Streaming
+from gateway.dialects.arketic.answers import EMPTY
 from gateway.dialects.arketic.failures import SERVICE_UNAVAILABLE, UNAVAILABLE
 from gateway.dialects.arketic.forms import AskAI
 from gateway.dialects.arketic.health import Health, look
 from gateway.dialects.arketic.messages import Key, check_answers, say
 from gateway.dialects.arketic.wire import Attributes, finish_word, micros, processing_time_ms, timestamp
 from gateway.http import caller_of, headers_of, while_connected
+from gateway.openapi import responses
 from gateway.ports import Begun
 
 
@@ -27,7 +30,16 @@ def add_ai(router: APIRouter, services: Services) -> None:
     def now() -> str:
         return timestamp(micros(services.now_s()))
 
-    @router.post("/chats/{chat_id}/ai-message", response_model=None)
+    told = responses(limited=True, refusals={400: EMPTY, 403: NO_ACCESS, 404: NO_CHAT})
+    examples = {"whole": {"value": ANSWERED}, "streaming": {"value": STREAMING}}
+    told[200] |= {"model": Answered | Streaming, "content": {"application/json": {"examples": examples}}}
+    told[503] = {
+        "model": ServiceDown,
+        "description": "No provider can answer.",
+        "content": {"application/json": {"example": SERVICE_DOWN}},
+    }
+
+    @router.post("/chats/{chat_id}/ai-message", response_model=None, responses=told)
     async def ask_ai(chat_id: str, body: AskAI, request: Request, key: Key = None) -> Response:
         """Asks the AI. 503, in a form of its own: no provider can answer."""
         user_id = caller_of(request).user_id

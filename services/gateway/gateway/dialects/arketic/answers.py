@@ -10,6 +10,7 @@ from gateway.dialects.arketic.wire import NAME
 from gateway.ports import Sessions
 
 CANNOT_SEND = "Cannot send messages to this chat"
+EMPTY = "Message content cannot be empty"
 _LATEST_MESSAGES = 100
 """Many times what can wait for an answer in a chat."""
 
@@ -42,7 +43,7 @@ def blank(content: str) -> bool:
 
 def empty() -> SwitchboardError:
     """The refusal of an empty message: 400, unlike that of other bad bodies."""
-    return SwitchboardError(ErrorCode.INVALID_ARGUMENT, "Message content cannot be empty", field="content")
+    return SwitchboardError(ErrorCode.INVALID_ARGUMENT, EMPTY, field="content")
 
 
 @dataclass(frozen=True, slots=True)

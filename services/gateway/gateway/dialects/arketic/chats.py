@@ -7,17 +7,28 @@ from chat.messages import Chat
 from fastapi import APIRouter, Query, Request
 
 from gateway.dialect import Services
-from gateway.dialects.arketic.access import NO_OPEN_CHAT, enter, last_messages, refused_as, shown_name
+from gateway.dialects.arketic.access import (
+    NO_ACCESS,
+    NO_CHAT,
+    NO_OPEN_CHAT,
+    enter,
+    last_messages,
+    refused_as,
+    shown_name,
+)
 from gateway.dialects.arketic.answers import persona_prompt, settings
-from gateway.dialects.arketic.forms import ChangeChat, ChatHistory, ChatResponse, CreateChatRequest
+from gateway.dialects.arketic.forms import ChangeChat, CreateChatRequest
 from gateway.dialects.arketic.reading import Readings
+from gateway.dialects.arketic.replies import ChatDeleted, ChatHistory, ChatResponse
 from gateway.dialects.arketic.wire import NAME, Attributes, chat_object, message_object, micros, timestamp
 from gateway.http import caller_of
+from gateway.openapi import responses
 
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Fields = Annotated[Literal["all", "document"], Query(description="`all` adds what the document does not print.")]
 _NOT_ALLOWED = "Only the chat's owner or an admin may do that"
+_NOT_THE_OWNER = "Only the chat's owner may delete it"
 
 
 def add_chats(router: APIRouter, services: Services, readings: Readings) -> None:
@@ -52,7 +63,11 @@ def add_chats(router: APIRouter, services: Services, readings: Readings) -> None
         chats = await sessions.list_chats(caller_of(request).user_id, NAME, limit=limit, offset=offset)
         return [chat_object(chat) for chat in chats]
 
-    @router.get("/chats/{chat_id}", response_model=ChatHistory)
+    @router.get(
+        "/chats/{chat_id}",
+        response_model=ChatHistory,
+        responses=responses(refusals={403: NO_ACCESS, 404: NO_OPEN_CHAT}),
+    )
     async def get_history(
         chat_id: str, request: Request, limit: Limit = 100, offset: Offset = 0, fields: Fields = "document"
     ) -> dict[str, Any]:
@@ -68,7 +83,11 @@ def add_chats(router: APIRouter, services: Services, readings: Readings) -> None
             "participant_count": len(participants),
         }
 
-    @router.patch("/chats/{chat_id}", response_model=ChatResponse)
+    @router.patch(
+        "/chats/{chat_id}",
+        response_model=ChatResponse,
+        responses=responses(refusals={403: _NOT_ALLOWED, 404: NO_CHAT}),
+    )
     async def change_chat(chat_id: str, body: ChangeChat, request: Request) -> dict[str, Any]:
         """Changes what the body names, archives a chat or brings it back. For its owner and admins."""
         user_id = caller_of(request).user_id
@@ -78,12 +97,16 @@ def add_chats(router: APIRouter, services: Services, readings: Readings) -> None
                 await sessions.update_chat(_changed(chat, body, micros(services.now_s())), user_id=user_id)
             )
 
-    @router.delete("/chats/{chat_id}")
+    @router.delete(
+        "/chats/{chat_id}",
+        response_model=ChatDeleted,
+        responses=responses(refusals={403: _NOT_THE_OWNER, 404: NO_CHAT}),
+    )
     async def delete_chat(chat_id: str, request: Request) -> dict[str, Any]:
         """Deletes a chat and its history, and ends its connections. For its owner."""
         user_id = caller_of(request).user_id
         chat = await enter(sessions, chat_id, user_id, archived_too=True)
-        async with refused_as("Only the chat's owner may delete it"):
+        async with refused_as(_NOT_THE_OWNER):
             participants = await sessions.list_participants(chat.id, user_id=user_id)
             await sessions.delete_chat(chat.id, reason="deleted", user_id=user_id)
         for participant in participants:

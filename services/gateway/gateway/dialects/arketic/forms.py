@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from chat.names import NAME_BYTES, is_id
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
+
+from gateway.openapi import example
 
 DEFAULT_MODEL = "gpt-3.5-turbo"
 MAX_CONTENT_CHARS = 50_000
@@ -74,6 +76,21 @@ GivenRole = Literal["ADMIN", "MEMBER", "READ_ONLY"]
 class CreateChatRequest(BaseModel):
     """A new chat. `ai_model: null` turns answers off."""
 
+    model_config = example(
+        {
+            "title": "My AI Chat",
+            "description": "Chat about AI development topics",
+            "chat_type": "DIRECT",
+            "ai_model": "gpt-4",
+            "ai_persona": "helpful assistant",
+            "system_prompt": "You are a helpful AI assistant specialized in software development.",
+            "temperature": 0.7,
+            "max_tokens": 2048,
+            "is_private": False,
+            "tags": ["ai", "development", "assistance"],
+        }
+    )
+
     title: Title
     description: Description | None = None
     chat_type: Literal["DIRECT", "GROUP", "CHANNEL"] = "DIRECT"
@@ -88,6 +105,8 @@ class CreateChatRequest(BaseModel):
 
 class ChangeChat(BaseModel):
     """What is to be changed of a chat; what is left out stays."""
+
+    model_config = example({"title": "My AI Chat, continued", "archived": False})
 
     title: Title | None = None
     description: Description | None = None
@@ -104,6 +123,15 @@ class ChangeChat(BaseModel):
 class SendMessageRequest(BaseModel):
     """A new message."""
 
+    model_config = example(
+        {
+            "content": "Can you explain how async/await works in Python?",
+            "message_type": "USER",
+            "reply_to_id": None,
+            "message_metadata": {"source": "web_app", "user_agent": "Mozilla/5.0..."},
+        }
+    )
+
     content: Content
     message_type: Literal["USER", "AI", "SYSTEM"] = "USER"
     reply_to_id: Annotated[str, AfterValidator(_id)] | None = None
@@ -113,11 +141,21 @@ class SendMessageRequest(BaseModel):
 class EditMessage(BaseModel):
     """A message's new text."""
 
+    model_config = example({"content": "Can you explain how await works in Python?"})
+
     content: Content
 
 
 class AskAI(BaseModel):
     """The body of `ai-message`."""
+
+    model_config = example(
+        {
+            "message": "Hello! Can you explain the concept of machine learning?",
+            "stream": False,
+            "save_to_history": True,
+        }
+    )
 
     message: Content
     stream: bool = False
@@ -126,6 +164,15 @@ class AskAI(BaseModel):
 
 class TryAI(BaseModel):
     """The body of `langchain/test` and `openai/test`."""
+
+    model_config = example(
+        {
+            "message": "Hello! This is a test message for LangChain integration.",
+            "model": "gpt-3.5-turbo",
+            "temperature": 0.7,
+            "system_prompt": "You are testing the LangChain service.",
+        }
+    )
 
     message: Content
     model: ModelName = DEFAULT_MODEL
@@ -136,6 +183,8 @@ class TryAI(BaseModel):
 class AddParticipant(BaseModel):
     """Who is to take part. Without a role: MEMBER, in a CHANNEL READ_ONLY."""
 
+    model_config = example({"user_id": "user-789", "username": "janedoe", "role": "MEMBER"})
+
     user_id: UserId
     username: Annotated[str, AfterValidator(_label)] = ""
     role: GivenRole | None = None
@@ -144,52 +193,14 @@ class AddParticipant(BaseModel):
 class ChangeParticipant(BaseModel):
     """A participant's new role."""
 
+    model_config = example({"role": "ADMIN"})
+
     role: GivenRole
 
 
 class PutKey(BaseModel):
     """A user's own key for a provider."""
 
+    model_config = example({"api_key": "sk-your-own-key"})
+
     api_key: Annotated[str, Field(min_length=8, max_length=512, pattern=r"^[!-~]+$")]
-
-
-class ChatResponse(BaseModel):
-    """A chat."""
-
-    id: str
-    title: str
-    description: str | None
-    chat_type: str
-    ai_model: str | None
-    ai_persona: str | None
-    message_count: int
-    last_activity_at: str
-    created_at: str
-    is_private: bool
-    tags: list[str] | None
-
-
-class MessageResponse(BaseModel):
-    """A message; with `?fields=all` also `reply_to_id` and `message_metadata`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    chat_id: str
-    sender_id: str | None
-    content: str
-    message_type: str
-    ai_model_used: str | None
-    tokens_used: int | None
-    processing_time_ms: int | None
-    status: str
-    created_at: str
-    is_edited: bool
-
-
-class ChatHistory(BaseModel):
-    """A chat with a page of its messages."""
-
-    chat: ChatResponse
-    messages: list[MessageResponse]
-    participant_count: int

@@ -11,16 +11,21 @@ from fastapi.exceptions import RequestValidationError
 
 from gateway.dialect import Services
 from gateway.dialects.arketic.access import NO_CHAT, enter, find_message, refused_as, shown_name
-from gateway.dialects.arketic.answers import CANNOT_SEND, answered_message, blank, empty, stop
+from gateway.dialects.arketic.answers import CANNOT_SEND, EMPTY, answered_message, blank, empty, stop
 from gateway.dialects.arketic.chats import Fields
-from gateway.dialects.arketic.forms import EditMessage, MessageResponse, SendMessageRequest
+from gateway.dialects.arketic.forms import EditMessage, SendMessageRequest
+from gateway.dialects.arketic.replies import AnswerStopped, MessageResponse, TypingSent
 from gateway.dialects.arketic.wire import Attributes, message_object, micros, timestamp
 from gateway.http import caller_of, note_limit
 from gateway.limits import check_key
+from gateway.openapi import responses
 from gateway.ports import Begun, Utterance
 
 _ROLES = {"USER": Role.USER, "SYSTEM": Role.SYSTEM}
 _NO_MESSAGE = "Message not found"
+_CANNOT_EDIT = "Cannot edit this message"
+_CANNOT_STOP = "Cannot stop answers in this chat"
+_TURNED_OFF = "AI responses are turned off in this chat"
 Key = Annotated[str | None, Header(alias="Idempotency-Key")]
 
 
@@ -63,7 +68,11 @@ def add_messages(router: APIRouter, services: Services) -> None:
     """Adds the endpoints."""
     sessions = services.sessions
 
-    @router.post("/chats/{chat_id}/messages", response_model=MessageResponse)
+    @router.post(
+        "/chats/{chat_id}/messages",
+        response_model=MessageResponse,
+        responses=responses(limited=True, refusals={400: EMPTY, 403: CANNOT_SEND, 404: NO_CHAT}),
+    )
     async def send_message(
         chat_id: str, body: SendMessageRequest, request: Request, key: Key = None, fields: Fields = "document"
     ) -> dict[str, Any]:
@@ -88,7 +97,11 @@ def add_messages(router: APIRouter, services: Services) -> None:
         )
         return message_object(begun.message, all_fields=fields == "all")
 
-    @router.post("/chats/{chat_id}/typing")
+    @router.post(
+        "/chats/{chat_id}/typing",
+        response_model=TypingSent,
+        responses=responses(refusals={403: CANNOT_SEND, 404: NO_CHAT}),
+    )
     async def send_typing(chat_id: str, request: Request) -> dict[str, Any]:
         """Tells everybody who is connected that the user types."""
         caller, now_us = caller_of(request), micros(services.now_s())
@@ -97,7 +110,11 @@ def add_messages(router: APIRouter, services: Services) -> None:
             await sessions.notify(chat.id, Typing(caller.user_id, shown_name(caller), now_us), user_id=caller.user_id)
         return {"status": "sent", "timestamp": timestamp(now_us)}
 
-    @router.patch("/chats/{chat_id}/messages/{message_id}", response_model=MessageResponse)
+    @router.patch(
+        "/chats/{chat_id}/messages/{message_id}",
+        response_model=MessageResponse,
+        responses=responses(refusals={400: EMPTY, 403: _CANNOT_EDIT, 404: _NO_MESSAGE}),
+    )
     async def edit_message(
         chat_id: str, message_id: str, body: EditMessage, request: Request, fields: Fields = "document"
     ) -> dict[str, Any]:
@@ -107,11 +124,15 @@ def add_messages(router: APIRouter, services: Services) -> None:
         if blank(body.content):
             raise empty()
         _check_message_id(message_id)
-        async with refused_as("Cannot edit this message", _NO_MESSAGE):
+        async with refused_as(_CANNOT_EDIT, _NO_MESSAGE):
             edited = await sessions.edit_message(chat.id, message_id, body.content, user_id=user_id)
         return message_object(edited, all_fields=fields == "all")
 
-    @router.post("/chats/{chat_id}/messages/{message_id}/regenerate", response_model=MessageResponse)
+    @router.post(
+        "/chats/{chat_id}/messages/{message_id}/regenerate",
+        response_model=MessageResponse,
+        responses=responses(limited=True, refusals={400: _TURNED_OFF, 403: CANNOT_SEND, 404: _NO_MESSAGE}),
+    )
     async def regenerate(
         chat_id: str, message_id: str, request: Request, key: Key = None, fields: Fields = "document"
     ) -> dict[str, Any]:
@@ -143,13 +164,17 @@ def add_messages(router: APIRouter, services: Services) -> None:
         )
         return message_object(answer, all_fields=fields == "all")
 
-    @router.post("/chats/{chat_id}/messages/{message_id}/cancel")
+    @router.post(
+        "/chats/{chat_id}/messages/{message_id}/cancel",
+        response_model=AnswerStopped,
+        responses=responses(refusals={403: _CANNOT_STOP, 404: _NO_MESSAGE}),
+    )
     async def cancel(chat_id: str, message_id: str, request: Request) -> dict[str, Any]:
         """Stops an answer, named by itself or by the message it answers; what was said so far is kept."""
         user_id = caller_of(request).user_id
         chat = await enter(sessions, chat_id, user_id)
         _check_message_id(message_id)
-        async with refused_as("Cannot stop answers in this chat", _NO_MESSAGE):
+        async with refused_as(_CANNOT_STOP, _NO_MESSAGE):
             stopped = await stop(sessions, chat, message_id, user_id)
         return {
             "status": "cancelled" if stopped.was_running else "not_running",
@@ -177,4 +202,4 @@ async def _check_reply(services: Services, chat: Chat, reply_to_id: str, user_id
 def check_answers(chat: Chat) -> None:
     """Raises: INVALID_ARGUMENT: nobody answers in this chat."""
     if Attributes.of(chat).ai_model is None:
-        raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, "AI responses are turned off in this chat")
+        raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, _TURNED_OFF)

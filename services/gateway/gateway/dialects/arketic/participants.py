@@ -10,11 +10,13 @@ from chat.messages import Chat, ParticipantRole
 from fastapi import APIRouter, Request
 
 from gateway.dialect import Services
-from gateway.dialects.arketic.access import NO_ACCESS, enter, refused_as
+from gateway.dialects.arketic.access import NO_ACCESS, NO_CHAT, enter, refused_as
 from gateway.dialects.arketic.forms import AddParticipant, ChangeParticipant
 from gateway.dialects.arketic.reading import Contributions, Readings
+from gateway.dialects.arketic.replies import ParticipantRemoved, ParticipantResponse, Participants
 from gateway.dialects.arketic.wire import Attributes, micros, participant_object, timestamp
 from gateway.http import caller_of
+from gateway.openapi import responses
 
 _NOT_ALLOWED = "Your role in this chat does not allow that"
 _NO_PARTICIPANT = "Participant not found"
@@ -25,7 +27,11 @@ def add_participants(router: APIRouter, services: Services, readings: Readings) 
     sessions = services.sessions
     contributions = Contributions(sessions)
 
-    @router.get("/chats/{chat_id}/participants")
+    @router.get(
+        "/chats/{chat_id}/participants",
+        response_model=Participants,
+        responses=responses(refusals={403: NO_ACCESS}),
+    )
     async def list_participants(chat_id: str, request: Request) -> dict[str, Any]:
         """Who takes part. The document knows no 404 here: a chat that is not there is one without access."""
         user_id = caller_of(request).user_id
@@ -48,7 +54,11 @@ def add_participants(router: APIRouter, services: Services, readings: Readings) 
             )
         return {"chat_id": chat.id, "participants": listed, "total_participants": len(listed)}
 
-    @router.post("/chats/{chat_id}/participants")
+    @router.post(
+        "/chats/{chat_id}/participants",
+        response_model=ParticipantResponse,
+        responses=responses(refusals={403: _NOT_ALLOWED, 404: NO_CHAT}),
+    )
     async def add_participant(chat_id: str, body: AddParticipant, request: Request) -> dict[str, Any]:
         """Adds a participant, or changes the role of one who takes part."""
         user_id = caller_of(request).user_id
@@ -58,7 +68,11 @@ def add_participants(router: APIRouter, services: Services, readings: Readings) 
             added = await sessions.put_participant(chat.id, body.user_id, body.username, role, user_id=user_id)
         return participant_object(added)
 
-    @router.patch("/chats/{chat_id}/participants/{participant_id:path}")
+    @router.patch(
+        "/chats/{chat_id}/participants/{participant_id:path}",
+        response_model=ParticipantResponse,
+        responses=responses(refusals={403: _NOT_ALLOWED, 404: _NO_PARTICIPANT}),
+    )
     async def change_participant(
         chat_id: str, participant_id: str, body: ChangeParticipant, request: Request
     ) -> dict[str, Any]:
@@ -75,7 +89,11 @@ def add_participants(router: APIRouter, services: Services, readings: Readings) 
                 return participant_object(changed)
         raise SwitchboardError(ErrorCode.NOT_FOUND, _NO_PARTICIPANT)
 
-    @router.delete("/chats/{chat_id}/participants/{participant_id:path}")
+    @router.delete(
+        "/chats/{chat_id}/participants/{participant_id:path}",
+        response_model=ParticipantRemoved,
+        responses=responses(refusals={403: _NOT_ALLOWED, 404: _NO_PARTICIPANT}),
+    )
     async def remove_participant(chat_id: str, participant_id: str, request: Request) -> dict[str, Any]:
         """Removes a participant; by one's own id one leaves. 404: there is no such one."""
         user_id = caller_of(request).user_id

@@ -20,6 +20,7 @@ from gateway.auth import bearer
 from gateway.dialect import Command, Handshake, Renderer, Reply, Services, Stop, Tell, Visit
 from gateway.dialects.arketic.access import NO_OPEN_CHAT, enter, refused_as, shown_name
 from gateway.dialects.arketic.answers import turn_of
+from gateway.dialects.arketic.frames import channel
 from gateway.dialects.arketic.reading import Readings
 from gateway.dialects.arketic.renderer import ArketicRenderer, Wish, error_frame, merged_chunks
 from gateway.dialects.arketic.wire import micros, timestamp
@@ -45,6 +46,7 @@ class ArketicSocket:
     """`/api/v1/chat/chats/{chat_id}/ws`."""
 
     path = "/api/v1/chat/chats/{chat_id}/ws"
+    channel = channel(IDLE_S)
 
     def __init__(self, services: Services, readings: Readings) -> None:
         self._services = services

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from gateway.dialect import Services
 from gateway.dialects.arketic.access import shown_name
 from gateway.dialects.arketic.health import SERVICE_URL, examine, look
+from gateway.dialects.arketic.status_replies import ConnectionTested, HealthChecked, ServicesChecked, Stats
 from gateway.dialects.arketic.wire import micros, timestamp
 from gateway.http import caller_of, websocket_origin
 
@@ -20,7 +21,7 @@ def add_status(router: APIRouter, services: Services) -> None:
     def done(message: str, content: dict[str, Any]) -> dict[str, Any]:
         return {"success": True, "message": message, "data": content, "timestamp": now()}
 
-    @router.get("/stats")
+    @router.get("/stats", response_model=Stats)
     async def stats() -> dict[str, Any]:
         """Open WebSockets, over all replicas."""
         health = await look(services.replicas)
@@ -30,7 +31,7 @@ def add_status(router: APIRouter, services: Services) -> None:
             "timestamp": now(),
         }
 
-    @router.get("/langchain/health")
+    @router.get("/langchain/health", response_model=HealthChecked, response_model_exclude_unset=True)
     async def langchain_health() -> dict[str, Any]:
         """How the workers and their breakers stand."""
         health = await examine(services.replicas, services.models, services.now_s)
@@ -42,7 +43,7 @@ def add_status(router: APIRouter, services: Services) -> None:
         }
         return done("LangChain service health check completed", content)
 
-    @router.get("/services/status")
+    @router.get("/services/status", response_model=ServicesChecked, response_model_exclude_unset=True)
     async def services_status() -> dict[str, Any]:
         """All services at once."""
         health = await examine(services.replicas, services.models, services.now_s)
@@ -68,7 +69,7 @@ def add_status(router: APIRouter, services: Services) -> None:
         }
         return done("Services status check completed", content)
 
-    @router.post("/test/connection")
+    @router.post("/test/connection", response_model=ConnectionTested, response_model_exclude_unset=True)
     async def test_connection(request: Request) -> dict[str, Any]:
         """Whether the caller's token is good, and what it reaches; the document prints the request alone."""
         caller = caller_of(request)

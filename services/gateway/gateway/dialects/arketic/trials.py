@@ -9,11 +9,13 @@ from fastapi import APIRouter, Request
 
 from gateway.dialect import Services
 from gateway.dialects.arketic.access import shown_name
-from gateway.dialects.arketic.answers import blank, empty
+from gateway.dialects.arketic.answer_replies import Tried
+from gateway.dialects.arketic.answers import EMPTY, blank, empty
 from gateway.dialects.arketic.forms import TryAI
 from gateway.dialects.arketic.health import SERVICE_URL, look
 from gateway.dialects.arketic.wire import finish_word, micros, milliseconds, timestamp, tokens_used
 from gateway.http import caller_of, note_limit, while_connected
+from gateway.openapi import responses
 from gateway.ports import Finished, GenerateRequest, Model, Piece, Prompt, Text
 
 _LASTS_S = 180.0
@@ -70,12 +72,14 @@ def add_trials(router: APIRouter, services: Services) -> None:
         now = timestamp(micros(services.now_s()))
         return {"success": True, "message": message, "data": content, "timestamp": now}
 
-    @router.post("/langchain/test")
+    told = responses(limited=True, refusals={400: EMPTY})
+
+    @router.post("/langchain/test", response_model=Tried, responses=told)
     async def test_langchain(body: TryAI, request: Request) -> dict[str, Any]:
         """One answer by the usual way: breakers and fallback included."""
         return await report(body, request, "LangChain service test completed successfully", "LangChain Service")
 
-    @router.post("/openai/test")
+    @router.post("/openai/test", response_model=Tried, responses=told)
     async def test_openai(body: TryAI, request: Request) -> dict[str, Any]:
         """The same; the model named says which provider is asked first."""
         return await report(body, request, "OpenAI integration test completed successfully", "Direct OpenAI")

@@ -61,14 +61,32 @@ from chat.names import NAME_BYTES, is_id
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
 from gateway.answers import as_it_stands
 from gateway.auth import bearer
+from gateway.channel import Channel
+from gateway.credential import Credential
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Say, Services, Visit
+from gateway.dialects.elogrants.forms import (
+    ENTRY,
+    HISTORY,
+    SESSION_ID,
+    Answer,
+    Delta,
+    Error,
+    Failed,
+    History,
+    HistoryMessage,
+    NewSession,
+    Saying,
+    SessionEntry,
+    SocketQuery,
+    Stopped,
+)
 from gateway.frame import Frame
 from gateway.http import caller_of, guarded_router, headers_of, status_of
 from gateway.limits import CHATS_AT_ONCE, too_many_chats
+from gateway.openapi import responses
 from gateway.ports import Sessions
 
 NAME = "elogrants"
@@ -76,48 +94,17 @@ _TITLE_CHARS = 80
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST = "The answer was lost on our side. Please ask again."
 _FAILED = "The answer could not be made. Please try again."
+_UNKNOWN = {404: "unknown session"}
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1)]
 
 
-class SessionEntry(BaseModel):
-    """One of a user's sessions."""
-
-    session_id: str
-    title: str
-    created_at: str
-    last_activity_at: str
-    message_count: int
-
-
-class HistoryMessage(BaseModel):
-    """One message: `role` is "user" or "assistant"."""
-
-    role: str
-    content: str
-    created_at: str
-
-
-class History(BaseModel):
-    """A page of a session's messages, oldest first; `total`: how many the session holds."""
-
-    session_id: str
-    messages: list[HistoryMessage]
-    total: int
-
-
-class Stopped(BaseModel):
-    """Whether there was something to stop."""
-
-    message: str
-    session_id: str
-
-
 def dialect(services: Services) -> Dialect:
     """elogrants' routes and its WebSocket, with and without a slash."""
     sockets = tuple(ElograntsSocket(path, services) for path in ("/ws/chat/", "/ws/chat"))
-    return Dialect(NAME, _router(services), sockets, errors={"/chat/sessions": error_object})
+    errors = {"/chat/sessions": error_object}
+    return Dialect(NAME, _router(services), sockets, errors, failure=Failed, invalid=Failed)
 
 
 def error_object(error: SwitchboardError | RequestValidationError) -> Response:
@@ -131,9 +118,9 @@ def error_object(error: SwitchboardError | RequestValidationError) -> Response:
 def _router(services: Services) -> APIRouter:
     sessions = services.sessions
 
-    router = guarded_router("/chat/sessions", "elogrants", services.doorkeeper.user, "A user's token.")
+    router = guarded_router("/chat/sessions", "elogrants", services.doorkeeper.user, Credential.USER_TOKEN)
 
-    @router.get("")
+    @router.get("", responses=responses([ENTRY]))
     async def list_sessions(request: Request, limit: Limit = 50, offset: Offset = 0) -> list[SessionEntry]:
         """The user's sessions, the last active first."""
         chats = await sessions.list_chats(caller_of(request).user_id, NAME, limit=limit, offset=offset)
@@ -148,7 +135,7 @@ def _router(services: Services) -> APIRouter:
             for chat in chats
         ]
 
-    @router.get("/{session_id}/messages")
+    @router.get("/{session_id}/messages", responses=responses(HISTORY, _UNKNOWN))
     async def list_messages(request: Request, session_id: str, limit: Limit = 50, offset: Offset = 0) -> History:
         """A page of a session's history, oldest first. 404: the user has no such session."""
         chat = await _own(sessions, session_id, caller_of(request).user_id)
@@ -167,7 +154,9 @@ def _router(services: Services) -> APIRouter:
             total=chat.message_count,
         )
 
-    @router.post("/{session_id}/stop")
+    @router.post(
+        "/{session_id}/stop", responses=responses({"message": "Answer stopped", "session_id": SESSION_ID}, _UNKNOWN)
+    )
     async def stop(request: Request, session_id: str) -> Stopped:
         """Stops the answer under way; what was said so far is kept. 404: the user has no such session."""
         user_id = caller_of(request).user_id
@@ -235,6 +224,15 @@ class ElograntsSocket:
 
     def __init__(self, path: str, services: Services) -> None:
         self.path = path
+        self.channel = Channel(
+            name=NAME if path.endswith("/") else f"{NAME}.without_slash",
+            title="elogrants",
+            summary="A user's sessions, whole answers; one connection may show several of them.",
+            hears=(Saying,),
+            tells=(NewSession, Delta, Answer, Error),
+            query=SocketQuery,
+            credentials=(Credential.USER_TOKEN,),
+        )
         self._services = services
 
     async def admit(self, handshake: Handshake) -> ElograntsVisit:
