@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -85,6 +85,13 @@ def compose_answer(plan: Plan, default_text: str) -> Answer:
     else:
         words = split_words(text)
     return Answer(len(words), tuple(words), 0, timestamps=False)
+
+
+def go_on(plan: Plan, said: str) -> Plan:
+    """The plan for what is left of its text behind `said`, where it goes on from that."""
+    if plan.goes_on is None or plan.text is None or not said or not plan.text.startswith(said):
+        return plan
+    return replace(plan, text=plan.text[max(0, len(said) - plan.goes_on) :])
 
 
 def introduce(provider: str, model: str, question: str, turns: int) -> str:

@@ -39,6 +39,8 @@ class Plan:
     """What to answer. Every `*_after` counts deltas of the answer's text that were sent before the fault.
 
     text: the whole answer, streamed word by word, or in `deltas` equal parts, or in parts of `delta_chars`.
+    goes_on: to a conversation with a part of `text` as its last assistant message, the rest of it, behind that many
+        characters of the part said once more (0: none).
     deltas, delta_chars: without `text`, that many generated deltas of that many characters (16 by default).
     timestamps: each generated delta starts with the monotonic clock's nanoseconds at sending (16 digits, a space).
     reasoning: streamed word by word before the text, as the provider's reasoning deltas; `*_after` does not count it.
@@ -64,6 +66,7 @@ class Plan:
     """
 
     text: str | None = None
+    goes_on: int | None = None
     deltas: int | None = None
     delta_chars: int | None = None
     timestamps: bool = False
@@ -152,6 +155,7 @@ def _optional(read: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
 
 PLAN_FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "text": _optional(_text),
+    "goes_on": _optional(_whole(0)),
     "deltas": _optional(_whole(0)),
     "delta_chars": _optional(_whole(1, 1_000_000)),
     "timestamps": _flag,

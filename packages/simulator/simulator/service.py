@@ -16,7 +16,7 @@ from http import HTTPStatus
 from itertools import count
 
 from simulator.admin import Admin
-from simulator.answer import compose_answer, introduce, split_words
+from simulator.answer import compose_answer, go_on, introduce, split_words
 from simulator.directive import find_directive
 from simulator.embeddings import answer_embedding, read_embedding
 from simulator.exchange import Exchange
@@ -172,6 +172,7 @@ class Service:
             error = wire.planned_error(plan)
             entry.status = error.status
             return play_error(plan, _error_response(wire, error, plan.retry_after, n, keep_alive))
+        plan = go_on(plan, chat.said)
         answer = compose_answer(plan, introduce(provider, chat.model, question, len(chat.user_texts)))
         reasoning_tokens = 0 if plan.reasoning is None else len(split_words(plan.reasoning))
         counted = TokenCounts(

@@ -48,6 +48,8 @@ class ChatRequest:
     stream: bool
     user_texts: tuple[str, ...]
     """The texts of the user's messages, in order."""
+    said: str
+    """The text of the assistant's last message; empty: there is none."""
     prefilled: bool
     """The last message is the assistant's."""
     body_bytes: int

@@ -175,12 +175,14 @@ class AnthropicWire:
             raise Refused(_error(400, "messages: Input should be a valid list"))
         _check_messages(messages)
         parameters = {name: given for name, given in value.items() if name not in {"model", "messages"}}
+        said = [each for each in messages if each["role"] == "assistant"]
         return ChatRequest(
             model=model,
             messages=messages,
             parameters=parameters,
             stream=value.get("stream") is True,
             user_texts=tuple(join_text(each["content"]) for each in messages if each["role"] == "user"),
+            said=join_text(said[-1].get("content")) if said else "",
             prefilled=messages[-1]["role"] == "assistant",
             body_bytes=len(body),
         )

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from simulator.answer import compose_answer, escape, generated_delta, introduce, split_evenly, split_words
+from simulator.answer import compose_answer, escape, generated_delta, go_on, introduce, split_evenly, split_words
 from simulator.plan import Plan
 
 
@@ -53,6 +53,21 @@ def test_a_timestamp_is_the_monotonic_clock_when_the_piece_is_asked_for() -> Non
 def test_text_is_escaped_for_json_and_a_lone_surrogate_is_no_crash() -> None:
     assert escape('"\n\\') == b'\\"\\n\\\\'
     assert escape("a\ud800b") == b"a?b"
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("", "one two three"),
+        ("one two ", "wo three"),
+        ("one", "one two three"),
+        ("other", "one two three"),
+        ("one two three", "ree"),
+    ],
+)
+def test_an_answer_may_go_on_behind_what_was_said_with_a_part_of_it_once_more(said: str, text: str) -> None:
+    assert go_on(Plan(text="one two three", goes_on=3), said).text == text
+    assert go_on(Plan(text="one two three"), said).text == "one two three"
 
 
 def test_the_introduction_is_markdown_that_says_who_speaks_and_what_was_asked() -> None:
