@@ -174,6 +174,26 @@ def test_a_deleted_chats_readers_are_told_and_its_worker_is_refused(running: Run
     running.wait(scenario())
 
 
+def test_a_restart_of_an_answer_that_is_not_there_is_not_applied_and_its_beginning_is(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        await client.begin(chat_id)
+        turn = await client.claim(chat_id)
+        assert turn is not None
+        worker = Worker(client, turn)
+        # As if Redis had lost the append with the beginning.
+        assert (await worker.restart()).unopened
+        assert not (await worker.say("x")).unopened
+        assert not (await worker.restart()).unopened
+        await worker.say("y")
+        await worker.complete()
+        *_, answer = await client.history(chat_id)
+        assert answer.content == "y"
+
+    running.wait(scenario())
+
+
 def test_subscribing_to_a_chat_that_is_not_there_says_so_and_the_stream_lives_on(running: Running) -> None:
     async def scenario() -> None:
         client = running.clients[0]

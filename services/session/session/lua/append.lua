@@ -8,7 +8,7 @@
 --          whether they are estimated}; the last two stand last
 -- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false, sequence that the
 --          answer's message got here or false, whether it was applied now}
---          | {'lost'} | {'text', stored length} | {'unopened'} | {'refused'}: the answer has begun already, or has not
+--          | {'lost'} | {'text', stored length} | {'unopened'}: the append named by `opened`, or what is restarted, is gone | {'refused'}: the answer has begun already, or has not
 local history = server_history()
 local items = cmsgpack.unpack(ARGV[3])
 local results = {}
@@ -44,7 +44,7 @@ for i, root in ipairs(KEYS) do
     results[i] = { 'ok', at[8], tonumber(at[7]), false, false, false }
   elseif at[1] ~= turn or at[2] ~= lease or tonumber(at[3]) ~= fence then
     results[i] = { 'lost' }
-  elseif opened > 0 and opened ~= sequence and tonumber(at[5]) ~= opened then
+  elseif opened > 0 and opened ~= sequence and tonumber(at[5]) ~= opened or events[1][1] == 'r' and not at[6] then
     results[i] = { 'unopened' }
   elseif events[1][1] == 's' and at[6] or opened == 0 and not at[6] and events[1][1] ~= 'failed' then
     results[i] = { 'refused' }
