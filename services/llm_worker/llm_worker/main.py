@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -123,7 +124,13 @@ async def run(settings: Settings, kinds: Mapping[str, OpenProvider]) -> AsyncIte
         providers = open_providers(settings, kinds, http_client)
         breaker_changed = asyncio.Event()
         routes = Routes(settings, providers, clock=loop.time, wall_clock=time.time, changed=breaker_changed.set)
-        asking = Asking(settings.timeouts, settings.max_output_tokens, loop.time)
+        asking = Asking(
+            timeouts=settings.timeouts,
+            retries=settings.retries,
+            max_output_tokens=settings.max_output_tokens,
+            clock=loop.time,
+            random=random.random,
+        )
         session: session_pb2_grpc.SessionServiceAsyncStub = session_pb2_grpc.SessionServiceStub(channel)
         metadata = service_metadata(settings.token)
         users: user_pb2_grpc.UserServiceAsyncStub = user_pb2_grpc.UserServiceStub(channel)

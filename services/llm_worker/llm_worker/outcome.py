@@ -7,9 +7,21 @@ The table is DESIGN section 7; see docs/subsystems/providers.md.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 
 from chat.errors import ErrorCode, Failure
+
+
+class Again(Enum):
+    """When the target that failed is asked once more."""
+
+    NEVER = auto()
+    FIRST = auto()
+    """After a back-off, before the next target: what ailed it is often over at once."""
+    WHEN_TOLD = auto()
+    """As FIRST, but only after a wait that it named itself (Retry-After)."""
+    LAST = auto()
+    """After a back-off, where no other target is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +32,9 @@ class Rule:
     sentence: str
     counts: bool = False
     """Against the target's breaker: the provider is unwell."""
+    again: Again = Again.NEVER
     next: bool = True
-    """Before the first token, the next target of the route may answer instead."""
+    """The next target of the route may answer instead, or go on with what was begun."""
     billed: bool = False
     """The provider is expected to charge for what it had begun."""
     loud: bool = False
@@ -34,12 +47,21 @@ _NO_ANSWER = ErrorCode.PROVIDER_UNAVAILABLE
 class Outcome(Enum):
     """How a call failed."""
 
-    UNREACHABLE = Rule(_NO_ANSWER, "The provider can't be reached; try again.", counts=True)
-    OVERLOADED = Rule(_NO_ANSWER, "The provider is overloaded or broken; try again.", counts=True)
+    UNREACHABLE = Rule(_NO_ANSWER, "The provider can't be reached; try again.", counts=True, again=Again.FIRST)
+    OVERLOADED = Rule(_NO_ANSWER, "The provider is overloaded or broken; try again.", counts=True, again=Again.FIRST)
     SLOW = Rule(_NO_ANSWER, "The provider did not begin to answer in time; try again.", counts=True, billed=True)
-    SILENT = Rule(_NO_ANSWER, "The provider fell silent in the middle of the answer.", counts=True, billed=True)
-    CUT = Rule(_NO_ANSWER, "The provider broke off in the middle of the answer.", counts=True, billed=True)
-    RATE_LIMITED = Rule(_NO_ANSWER, "The provider's rate limit is reached; try again later.")
+    SILENT = Rule(
+        _NO_ANSWER,
+        "The provider fell silent in the middle of the answer.",
+        counts=True,
+        billed=True,
+        again=Again.LAST,
+    )
+    CUT = Rule(
+        _NO_ANSWER, "The provider broke off in the middle of the answer.", counts=True, billed=True, again=Again.LAST
+    )
+    NOT_CONTINUED = Rule(_NO_ANSWER, "The provider would not go on with an answer that was cut.", billed=True)
+    RATE_LIMITED = Rule(_NO_ANSWER, "The provider's rate limit is reached; try again later.", again=Again.WHEN_TOLD)
     KEY_REFUSED = Rule(
         _NO_ANSWER, "The provider refuses the platform's key, or its quota is spent; try again later.", loud=True
     )
@@ -60,7 +82,10 @@ OWN_KEY_RULES: Mapping[Outcome, Rule] = {
         next=False,
     ),
     Outcome.RATE_LIMITED: Rule(
-        ErrorCode.RATE_LIMITED, "The rate limit of your own {provider} key is reached; try again later.", next=False
+        ErrorCode.RATE_LIMITED,
+        "The rate limit of your own {provider} key is reached; try again later.",
+        again=Again.WHEN_TOLD,
+        next=False,
     ),
     Outcome.MODEL_UNKNOWN: Rule(
         ErrorCode.PROVIDER_REFUSED, "Your own {provider} key gives no access to this model; choose another.", next=False

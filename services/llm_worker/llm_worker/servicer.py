@@ -147,12 +147,26 @@ class _CallSink:
 
     def __init__(self, context: _Context) -> None:
         self._context = context
+        self._texts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def restartable(self) -> bool:
+        # The caller has read it.
+        return False
 
     async def start(self, provider: str, model: str) -> None:
         started = llm_pb2.Started(provider=provider, model=model)
         await self._context.write(llm_pb2.GenerateResponse(started=started))
 
+    def restart(self) -> None:
+        raise AssertionError("a call's text can't be taken back")
+
     def write(self, text: str) -> Any:
+        self._texts.append(text)
         return self._context.write(llm_pb2.GenerateResponse(text=text))
 
 

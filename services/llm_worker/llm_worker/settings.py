@@ -28,6 +28,23 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrySettings:
+    """How often a provider's call is repeated, and after what waits."""
+
+    max_attempts: int
+    """For one answer."""
+    max_attempts_per_target: int
+    """Of them."""
+    max_continuations: int
+    """Of them, those that go on with what was cut."""
+    backoff_base_s: float
+    """The first wait at the most; each further one may be twice as long."""
+    backoff_cap_s: float
+    retry_after_max_s: float
+    """A Retry-After that is waited for; after a longer one the next target is asked at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerSettings:
     """When a target is left alone."""
 
@@ -65,6 +82,8 @@ class ModelSettings:
     context_tokens: int
     """0: unknown."""
     takes_temperature: bool
+    prefill: bool = False
+    """It goes on with an answer of its own that a request ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +151,7 @@ class Settings:
     """On the way to providers: a URL by scheme, and under "no" the hosts that need none. HTTPS_PROXY, HTTP_PROXY,
     NO_PROXY, also in lower case."""
     timeouts: Timeouts
+    retries: RetrySettings
     breaker: BreakerSettings
     providers: Mapping[str, ProviderSettings]
     models: Mapping[str, ModelSettings]
@@ -144,8 +164,8 @@ def read(variables: Mapping[str, str]) -> Settings:
     """Reads everything and checks that it fits together. Raises: SettingError."""
     environment = Environment(variables)
     table = config.load(variables)
-    worker, breaker = table["worker"], table["breaker"]
-    for section, keys in (("worker", worker), ("breaker", breaker)):
+    worker, retries, breaker = table["worker"], table["retries"], table["breaker"]
+    for section, keys in (("worker", worker), ("retries", retries), ("breaker", breaker)):
         for key, value in keys.items():
             if isinstance(value, int | float) and value <= 0:
                 raise SettingError(f"{section}.{key} must be greater than 0, not {value:g}")
@@ -172,6 +192,14 @@ def read(variables: Mapping[str, str]) -> Settings:
             ttft_s=worker["ttft_timeout_s"],
             idle_s=worker["idle_timeout_s"],
             generate_s=worker["generate_deadline_s"],
+        ),
+        retries=RetrySettings(
+            max_attempts=retries["max_attempts"],
+            max_attempts_per_target=retries["max_attempts_per_target"],
+            max_continuations=retries["max_continuations"],
+            backoff_base_s=retries["backoff_base_s"],
+            backoff_cap_s=retries["backoff_cap_s"],
+            retry_after_max_s=retries["retry_after_max_s"],
         ),
         breaker=BreakerSettings(
             failure_threshold=breaker["failure_threshold"],
@@ -257,6 +285,7 @@ def _model(model_id: str, entry: config.Table) -> ModelSettings:
         name=entry.get("name") or model_id,
         context_tokens=entry.get("context_tokens", 0),
         takes_temperature=entry.get("takes_temperature", True),
+        prefill=entry.get("prefill", False),
     )
 
 

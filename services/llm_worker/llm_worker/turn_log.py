@@ -33,7 +33,8 @@ class Settled(Enum):
 
 
 class TurnLog:
-    """One claimed turn. `text_before`: what an earlier worker's answer had come to; None: it had not begun.
+    """One claimed turn. `text_before`: what an earlier worker's answer had come to, with which this one goes
+    on; None: it had not begun.
 
     `done` resolves once nothing more is to be published: True, the end is in the log; False, the turn is not ours
     any more.
@@ -44,27 +45,45 @@ class TurnLog:
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.under_way: session_pb2.Append | None = None
         self._answer_id = answer_id
-        self._restarts = text_before is not None
+        self._begun = text_before is not None
+        """ResponseStarted was published by this lease or an earlier one, or is about to be."""
         self._sequence = 0
+        self._started: event_pb2.Event | None = None
         self._opening: event_pb2.Event | None = None
+        """The beginning, or the restart, that our text stands behind."""
         self._opening_sent = False
         self._opened = 0
         self._end: event_pb2.Event | None = None
         self._waiting: list[str] = []
-        self._sent: list[str] = []
-        self._sent_length = 0
+        self._void = 0
+        """The append under way at the last restart: what it holds is of no text of ours any more."""
+        self._sent: list[str] = [text_before] if text_before else []
         self._length = utf8_length(text_before or "")
-        self._acknowledged = self._length
+        self._sent_length = self._acknowledged = self._length
         self._room: asyncio.Future[None] | None = None
 
+    @property
+    def text(self) -> str:
+        """The answer so far: what a reader has, or will have once all is published."""
+        return "".join((*self._sent, *self._waiting))
+
     def start(self, message: Message) -> None:
-        """The answer begins; `message` is empty and RUNNING. Comes once, before any text."""
-        if self._restarts:
-            # The text of a dead worker is void. Continuing it comes with a later issue.
+        """The answer begins, or goes on where an earlier worker began it; `message` is empty and RUNNING. Comes once,
+        before any text."""
+        self._started = codec.event_to_proto(ResponseStarted(message))
+        if not self._begun:
+            self._begun = True
+            self._opening = self._started
+
+    def restart(self) -> None:
+        """The text so far is void; that of the answer's new beginning follows. Comes behind `start`."""
+        if self._opening is None or self._opening_sent:
             self._opening = codec.event_to_proto(ResponseRestarted(self._answer_id))
-            self._length = self._acknowledged = 0
-        else:
-            self._opening = codec.event_to_proto(ResponseStarted(message))
+            self._opening_sent = False
+        self._void = self._sequence
+        self._waiting, self._sent = [], []
+        self._length = self._sent_length = self._acknowledged = 0
+        self._give_room()
 
     def write(self, text: str) -> asyncio.Future[None] | None:
         """Adds text to the answer's end. What it returns is to be awaited before more is written."""
@@ -129,7 +148,9 @@ class TurnLog:
             return Settled.NOTHING
         self.under_way = None
         if result.unopened:
-            # The text behind the opening is gone with it.
+            # The text behind the opening is gone with it; where there is nothing to restart, the beginning is gone.
+            if append.events[0] == self._opening:
+                self._opening = self._started
             self._go_back(append, 0)
             self._opening_sent = False
             return Settled.GO_ON
@@ -150,6 +171,8 @@ class TurnLog:
 
     def _go_back(self, append: session_pb2.Append, stored_length: int) -> None:
         """Nothing of the append was applied, since the log holds less of our text than we went on from."""
+        if append.sequence <= self._void:
+            return
         if append.events[0] == self._opening:
             self._opening_sent = False
         whole = "".join((*self._sent, *self._waiting)).encode()

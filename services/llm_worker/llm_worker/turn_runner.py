@@ -292,11 +292,22 @@ class _TurnSink:
         self._clocks = clocks
         self._briefing = briefing
 
+    @property
+    def text(self) -> str:
+        return self._turn_log.text
+
+    @property
+    def restartable(self) -> bool:
+        return True
+
     async def start(self, provider: str, model: str) -> None:
         # What was given stands in it from the beginning: an answer that is stopped gets no other.
         running = self._briefing.noted(Answer(AnswerState.RUNNING, provider=provider, model=model))
         # Nobody is woken: the first text follows at once, and goes with it.
         self._turn_log.start(replace(self._blank, created_at_us=self._clocks.wall_us(), answer=running))
+
+    def restart(self) -> None:
+        self._turn_log.restart()
 
     def write(self, text: str) -> asyncio.Future[None] | None:
         room = self._turn_log.write(text)

@@ -271,7 +271,8 @@ async def test_failed_and_stopped_answers_name_their_sources_too(stack: Stack) -
         await chat.until(ResponseDelta)
         await chat.stop()
         await chat.until(ResponseCancelled)
-        await chat.say("almonds " + directive({"text": "half of it", "cut_after": 1}))
+        cut, refused = {"text": "half of it", "cut_after": 1}, {"code": "content_policy"}
+        await chat.say("almonds " + directive({"sticky": True, "anthropic": cut, "*": refused}))
         failed = await chat.answer()
     [stopped] = [one for one in chat.view.messages if one.answer and one.answer.state is AnswerState.CANCELLED]
     assert failed.answer is not None

@@ -70,7 +70,7 @@ async def open_reported(stack: Stack, **overrides: str) -> AsyncIterator[Caller]
 
 async def fail(caller: Caller, times: int) -> None:
     for _ in range(times):
-        await caller.generate({"anthropic": {"status": 503}, "*": {"text": "fine"}}, model=MODEL)
+        await caller.generate({"anthropic": {"cut_after": 0}, "*": {"text": "fine"}}, model=MODEL)
 
 
 def closed(target: report_pb2.TargetReport) -> bool:

@@ -81,9 +81,30 @@ async def test_a_turn_that_fails_before_its_answer_began_says_only_that() -> Non
     assert events_of(append_of(turn)) == [ResponseFailed("a", 0, broken)]
 
 
-async def test_the_answer_of_a_dead_worker_is_restarted() -> None:
+async def test_the_answer_of_a_dead_worker_goes_on_behind_its_last_character() -> None:
+    turn = made("Hé")
+    turn.start(BLANK)
+    assert turn.text == "Hé"
+    turn.write("llo")
+    turn.end(WHOLE)
+    append = append_of(turn)
+    assert events_of(append) == [ResponseDelta("a", 3, "llo"), ResponseCompleted("a", 6, WHOLE)]
+    assert append is not None
+    assert append.opened == 0
+
+
+async def test_text_of_a_dead_worker_that_the_log_lost_is_said_again() -> None:
+    turn = made("Hél")
+    turn.start(BLANK)
+    turn.write("lo")
+    settle(turn, append_of(turn), text_length=1)
+    assert events_of(append_of(turn)) == [ResponseDelta("a", 1, "éllo")]
+
+
+async def test_the_answer_of_a_dead_worker_is_restarted_where_it_can_not_go_on() -> None:
     turn = made("Hal")
     turn.start(BLANK)
+    turn.restart()
     turn.write("Hello")
     turn.end(WHOLE)
     assert events_of(append_of(turn)) == [
@@ -91,6 +112,55 @@ async def test_the_answer_of_a_dead_worker_is_restarted() -> None:
         ResponseDelta("a", 0, "Hello"),
         ResponseCompleted("a", 5, WHOLE),
     ]
+
+
+async def test_an_answer_restarts_while_its_text_is_under_way() -> None:
+    turn = made()
+    turn.start(BLANK)
+    turn.write("Hal")
+    first = append_of(turn)
+    turn.write("lo")
+    turn.restart()
+    turn.write("Hello")
+    assert turn.text == "Hello"
+    settle(turn, first)
+    second = append_of(turn)
+    assert events_of(second) == [ResponseRestarted("a"), ResponseDelta("a", 0, "Hello")]
+    assert second is not None
+    assert second.opened == 2
+
+
+async def test_an_answer_that_nobody_has_seen_is_restarted_without_a_word() -> None:
+    turn = made()
+    turn.start(BLANK)
+    turn.write("Hal")
+    turn.restart()
+    turn.write("Hello")
+    assert events_of(append_of(turn)) == [ResponseStarted(BLANK), ResponseDelta("a", 0, "Hello")]
+
+
+async def test_what_the_log_says_of_void_text_takes_nothing_from_the_new() -> None:
+    turn = made()
+    turn.start(BLANK)
+    turn.write("Hal")
+    settle(turn, append_of(turn))
+    turn.write("lo")
+    under_way = append_of(turn)
+    turn.restart()
+    turn.write("Hello")
+    settle(turn, under_way, text_length=1)
+    assert events_of(append_of(turn)) == [ResponseRestarted("a"), ResponseDelta("a", 0, "Hello")]
+
+
+async def test_a_restart_gives_room_again() -> None:
+    turn = made()
+    turn.start(BLANK)
+    turn.write("x" * MAX_WAITING_BYTES)
+    room = turn.write("y")
+    turn.restart()
+    assert room is not None
+    assert room.done()
+    assert turn.write("z") is None
 
 
 async def test_where_nobody_can_go_on_the_answer_of_a_dead_worker_keeps_its_text() -> None:
@@ -182,6 +252,8 @@ class Log:
         if append.opened not in (append.sequence, now.opened):
             return {"unopened": True}
         text, started = now.text, now.started
+        if isinstance(events_of(append)[0], ResponseRestarted) and not started:
+            return {"unopened": True}
         for event in events_of(append):
             match event:
                 case ResponseStarted():
@@ -213,6 +285,7 @@ STEPS = st.one_of(
     st.tuples(st.just("publish"), st.booleans()),
     st.tuples(st.just("lose"), st.integers(1, 4)),
     st.tuples(st.just("unknown"), st.booleans()),
+    st.tuples(st.just("restart"), st.booleans()),
 )
 
 
@@ -221,7 +294,7 @@ def test_whatever_the_log_loses_it_holds_the_answer_in_the_end(
     before: str | None, steps: list[tuple[str, object]]
 ) -> None:
     async def scenario() -> None:
-        turn, log, said = made(before), Log(before), ""
+        turn, log, said = made(before), Log(before), before or ""
         turn.start(BLANK)
 
         def publish(*, applied: bool = True, known: bool = True) -> None:
@@ -235,6 +308,9 @@ def test_whatever_the_log_loses_it_holds_the_answer_in_the_end(
             if step == "write":
                 said += str(value)
                 turn.write(str(value))
+            elif step == "restart":
+                said = ""
+                turn.restart()
             elif step == "lose":
                 log.lose(int(value))  # type: ignore[call-overload]
             else:

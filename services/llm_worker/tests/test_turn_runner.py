@@ -96,6 +96,7 @@ async def test_the_model_is_given_the_persona_and_the_conversation(stack: Stack)
 async def test_the_model_is_told_of_answers_that_were_stopped_and_not_of_those_that_failed(stack: Stack) -> None:
     cut, stalled = {"deltas": 9, "cut_after": 3}, {"text": "half an answer", "stall_after": 2}
     await simulator_of(stack).aset_plans("anthropic", cut, stalled)
+    await simulator_of(stack).aset_plans("grok", {"status": 400}, {"code": "content_policy"})
     async with chats_of(stack) as [chat]:
         await chat.say("one")
         await chat.answer()
@@ -140,9 +141,13 @@ async def test_the_next_target_answers_and_the_attempts_are_kept(stack: Stack) -
     assert [one.__class__ for one in chat.events].count(ResponseStarted) == 1
 
 
-async def test_a_broken_answer_fails_and_keeps_its_text(stack: Stack) -> None:
+async def test_a_broken_answer_that_nobody_goes_on_with_fails_and_keeps_its_text(stack: Stack) -> None:
     async with chats_of(stack) as [chat]:
-        await chat.say(directive({"deltas": 9, "delta_chars": 4, "cut_after": 3}))
+        for provider in ("grok", "openai"):
+            await simulator_of(stack).aset_plans(provider, then={"headers_ms": 100, "cut_after": 0})
+        plan = {"deltas": 9, "delta_chars": 4, "cut_after": 3}
+        await simulator_of(stack).aset_plans("anthropic", plan, then={"cut_after": 0})
+        await chat.say("hello")
         message = await chat.answer()
     assert len(message.content) == 12
     assert message.answer is not None
@@ -254,10 +259,89 @@ async def test_a_session_service_that_dies_in_the_middle_costs_no_text() -> None
     assert not any(isinstance(event, ResponseRestarted) for event in chat.events)
 
 
-async def test_the_turn_of_a_dead_worker_is_answered_by_another_from_its_first_character() -> None:
+TEXT = "".join(f"{n}. Wörd number {n} is about {n * n} beans.\n" for n in range(1, 40))
+
+
+async def test_a_cut_answer_goes_on_in_its_chat(stack: Stack) -> None:
+    await simulator_of(stack).aset_plans("anthropic", {"text": TEXT, "cut_after": 100})
+    await simulator_of(stack).aset_plans("grok", {"text": TEXT, "goes_on": 50, "cut_after": 100})
+    await simulator_of(stack).aset_plans("openai", {"text": TEXT, "goes_on": 0})
+    async with chats_of(stack) as [chat]:
+        await chat.say("hello")
+        message = await chat.answer()
+    assert message.content == TEXT
+    assert message.answer is not None
+    assert (message.answer.state, message.answer.provider) == (AnswerState.COMPLETED, "openai")
+    assert [attempt.provider for attempt in message.answer.attempts] == ["anthropic", "grok", "openai"]
+    kinds = [event.__class__ for event in chat.events]
+    assert (kinds.count(ResponseStarted), kinds.count(ResponseRestarted)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "tries"),
+    [({"status": 400}, 2), ({"code": "context_length_exceeded"}, 2), (None, 1)],
+    ids=["refused", "too long", "begun anew"],
+)
+async def test_an_answer_that_can_not_go_on_restarts_in_its_chat(
+    stack: Stack, refusal: dict[str, object] | None, tries: int
+) -> None:
+    other = f"{TEXT[:40]} But there is more to say."
+    await simulator_of(stack).aset_plans("anthropic", {"text": TEXT, "cut_after": 100})
+    await simulator_of(stack).aset_plans("grok", *([refusal] if refusal else []), {"text": other})
+    async with chats_of(stack) as [chat]:
+        await chat.say("hello")
+        message = await chat.answer()
+    assert message.content == other
+    assert message.answer is not None
+    assert (message.answer.state, message.answer.provider) == (AnswerState.COMPLETED, "grok")
+    assert [attempt.provider for attempt in message.answer.attempts] == ["anthropic"] + ["grok"] * tries
+    kinds = [event.__class__ for event in chat.events]
+    assert (kinds.count(ResponseStarted), kinds.count(ResponseRestarted)) == (1, 1)
+    asked = simulator_of(stack).requests("grok")
+    assert [one.messages[-1]["content"] == "hello" for one in asked if one.messages] == [False] * (tries - 1) + (
+        [True] if refusal else [False]
+    )
+
+
+async def test_the_text_stays_when_the_restart_comes_to_nothing(stack: Stack) -> None:
+    await simulator_of(stack).aset_plans("anthropic", {"text": TEXT, "cut_after": 100})
+    await simulator_of(stack).aset_plans("grok", {"status": 400}, {"code": "content_policy"})
+    async with chats_of(stack) as [chat]:
+        await chat.say("hello")
+        message = await chat.answer()
+    assert TEXT.startswith(message.content)
+    assert len(message.content) > 300
+    assert message.answer is not None
+    assert message.answer.failure is not None
+    assert message.answer.failure.code is ErrorCode.PROVIDER_REFUSED
+    assert not any(isinstance(event, ResponseRestarted) for event in chat.events)
+
+
+@pytest.mark.parametrize("repeated", [0, 60, 1_000_000])
+async def test_the_turn_of_a_dead_worker_is_gone_on_with_by_another(repeated: int) -> None:
+    async with open_stack(workers=2) as stack, chats_of(stack) as [chat]:
+        plan = {"text": TEXT, "goes_on": repeated}
+        await simulator_of(stack).aset_plans("anthropic", {**plan, "interval_ms": 20}, then={**plan, "interval_ms": 1})
+        await chat.say("hello")
+        await chat.until(ResponseDelta, count=10)
+        for worker in stack.workers:
+            await worker.kill()
+        said = "".join(chat.deltas)
+        await stack.workers[0].start()
+        message = await chat.answer()
+    assert message.content == TEXT
+    assert "".join(chat.deltas) == TEXT
+    assert TEXT.startswith(said)
+    kinds = [event.__class__ for event in chat.events]
+    assert (kinds.count(ResponseStarted), kinds.count(ResponseRestarted)) == (1, 0)
+    assert message.answer is not None
+    assert message.answer.state is AnswerState.COMPLETED
+
+
+async def test_the_turn_of_a_dead_worker_that_nobody_goes_on_with_restarts() -> None:
     async with open_stack(workers=2) as stack, chats_of(stack) as [chat]:
         simulator = simulator_of(stack)
-        await simulator.aset_plans("anthropic", {"deltas": 100_000}, then={"text": "whole"})
+        await simulator.aset_plans("anthropic", {"deltas": 100_000}, {"status": 400}, then={"text": "whole"})
         await chat.say("hello")
         await chat.until(ResponseDelta, count=3)
         # Which of them has it shows when a stranger's death changes nothing; both die, and one comes back.
@@ -289,13 +373,14 @@ async def test_a_worker_that_is_told_to_stop_ends_its_turns_and_takes_no_more() 
 
 async def test_a_worker_that_can_not_drain_in_time_leaves_its_turn_to_another() -> None:
     async with open_stack(DRAIN_SECONDS="0") as stack, chats_of(stack) as [chat]:
-        await simulator_of(stack).aset_plans("anthropic", {"deltas": 100_000}, then={"text": "whole"})
+        plan = {"text": TEXT, "goes_on": 0}
+        await simulator_of(stack).aset_plans("anthropic", {**plan, "interval_ms": 20}, then={**plan, "interval_ms": 1})
         await chat.say("hello")
         await chat.until(ResponseDelta)
         await stack.workers[0].stop()
         assert stack.workers[0].exit_code == 0
         await stack.workers[0].start()
-        assert (await chat.answer()).content == "whole"
+        assert (await chat.answer()).content == TEXT
 
 
 async def test_a_worker_outlives_the_absence_of_the_session_service() -> None:

@@ -140,8 +140,8 @@ async def test_the_provider_of_the_users_key_is_first_whatever_the_route_says(st
     async with open_both(stack) as (caller, users):
         await users.put(user, "grok")
         heard = await ask(caller, user, {"grok": {"status": 503}, "*": FINE}, model="gpt-4o")
-        assert heard.tried == ["grok", "openai"]
-    assert sent(stack) == [("grok", "own"), ("openai", "platform")]
+        assert heard.tried == ["grok", "grok", "openai"]
+    assert sent(stack) == [("grok", "own"), ("grok", "own"), ("openai", "platform")]
 
 
 async def test_a_key_counts_for_its_user_alone_and_only_where_it_is_asked_for(stack: Stack, user: str) -> None:
@@ -228,8 +228,9 @@ async def test_the_platforms_route_follows_when_the_provider_of_the_users_key_is
         await users.put(user, provider)
         heard = await ask(caller, user, {provider: fault, "*": FINE}, model=MODELS[provider])
         # What was down for the user's key is asked last with ours, and so not at all here.
-        assert heard.tried[0] == provider != heard.tried[1]
-        assert [one.own_key for one in heard.answer.attempts] == [True, False]
+        *own, last = heard.tried
+        assert set(own) == {provider} != {last}
+        assert [one.own_key for one in heard.answer.attempts] == [True] * len(own) + [False]
     assert heard.text == "fine"
 
 
@@ -242,7 +243,7 @@ async def test_the_platforms_route_does_not_follow_where_the_operator_forbids_it
         refused = await refusal(caller, user, {provider: {"status": 503}, "*": FINE}, model=MODELS[provider])
         assert (refused.status, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "PROVIDER_UNAVAILABLE")
         assert refused.retry_after_s is not None
-        assert sent(stack) == [(provider, "own")]
+        assert sent(stack) == [(provider, "own")] * 2
         # Who has no key of their own is served by the platform all the same.
         assert (await ask(caller, "keyless", FINE)).text == "fine"
 
@@ -252,11 +253,11 @@ async def test_another_key_of_the_users_is_tried_before_the_platforms(stack: Sta
         await users.put(user, "openai")
         await users.put(user, "anthropic", "sk-other-key")
         heard = await ask(caller, user, {"openai": {"status": 503}, "*": FINE}, model="gpt-4o")
-        assert sent(stack) == [("openai", "own"), ("anthropic", "other")]
-        assert [one.own_key for one in heard.answer.attempts] == [True, True]
+        assert sent(stack) == [("openai", "own"), ("openai", "own"), ("anthropic", "other")]
+        assert [one.own_key for one in heard.answer.attempts] == [True, True, True]
         refused = await refusal(caller, user, {"openai": {"status": 401}, "*": FINE}, model="gpt-4o")
         assert refused.reason == "API_KEY_REFUSED"
-    assert len(sent(stack)) == 3
+    assert len(sent(stack)) == 4
 
 
 async def test_a_user_with_a_key_is_served_where_the_platform_has_none_and_others_are_told(
@@ -289,15 +290,54 @@ async def test_users_keys_touch_no_breaker_and_none_holds_them_back(stack: Stack
 
 
 @wire
-async def test_an_answer_that_breaks_off_is_not_called_whole(stack: Stack, user: str, provider: str) -> None:
-    heard = Heard()
+async def test_a_short_retry_after_of_the_users_key_is_waited_out(stack: Stack, user: str, provider: str) -> None:
+    await simulator_of(stack).aset_plans(provider, {"status": 429, "retry_after": 0.1}, then=FINE)
     async with open_both(stack) as (caller, users):
         await users.put(user, provider)
-        plan = {"deltas": 9, "delta_chars": 4, "interval_ms": 60, "cut_after": 3}
-        refused = await refusal(caller, user, plan, model=MODELS[provider], heard=heard)
+        assert (await ask(caller, user, model=MODELS[provider])).text == "fine"
+    assert sent(stack) == [(provider, "own")] * 2
+
+
+@wire
+async def test_an_answer_that_breaks_off_is_gone_on_with_by_the_platforms_route(
+    stack: Stack, user: str, provider: str
+) -> None:
+    text = "One two three four five."
+    await simulator_of(stack).aset_plans(provider, {"text": text, "cut_after": 3})
+    for other in {*MODELS, "grok"} - {provider}:
+        await simulator_of(stack).aset_plans(other, {"text": text, "goes_on": 6})
+    async with open_both(stack) as (caller, users):
+        await users.put(user, provider)
+        heard = await ask(caller, user, model=MODELS[provider])
         assert (await caller.status(provider, MODELS[provider])).failures == 0
-    assert (len(heard.text), refused.reason) == (12, "PROVIDER_UNAVAILABLE")
-    assert sent(stack) == [(provider, "own")]
+    assert heard.text == text
+    assert [one.own_key for one in heard.answer.attempts] == [True, False]
+
+
+@wire
+async def test_where_the_operator_forbids_the_platform_the_users_key_goes_on(
+    stack: Stack, user: str, provider: str
+) -> None:
+    text = "One two three four five."
+    await simulator_of(stack).aset_plans(provider, {"text": text, "cut_after": 3}, {"text": text, "goes_on": 0})
+    async with open_both(stack, PLATFORM_FALLBACK="false") as (caller, users):
+        await users.put(user, provider)
+        assert (await ask(caller, user, model=MODELS[provider])).text == text
+    assert sent(stack) == [(provider, "own")] * 2
+
+
+@wire
+async def test_a_key_that_is_refused_in_the_middle_is_said_and_ours_is_never_used(
+    stack: Stack, user: str, provider: str
+) -> None:
+    plans = {"text": "One two three four five.", "cut_after": 3}, {"status": 401}
+    await simulator_of(stack).aset_plans(provider, *plans)
+    heard = Heard()
+    async with open_both(stack, PLATFORM_FALLBACK="false") as (caller, users):
+        await users.put(user, provider)
+        refused = await refusal(caller, user, model=MODELS[provider], heard=heard)
+    assert (heard.text, refused.reason) == ("One two three ", "API_KEY_REFUSED")
+    assert sent(stack) == [(provider, "own")] * 2
 
 
 @pytest.mark.parametrize("trouble", [{"SESSION_ADDR": NOWHERE}, {"WORKER_TOKEN": "another"}], ids=str)
@@ -375,7 +415,8 @@ async def test_a_key_stands_in_no_line_that_a_worker_writes_and_in_no_error() ->
             caller = Caller(channel)
             caller.metadata = service_metadata(stack.secrets.internal_token)
             told = [
-                str(await refusal(caller, "ann", {"anthropic": fault, "*": {"status": 503}})) for fault in faults[:-1]
+                str(await refusal(caller, "ann", {"sticky": True, "anthropic": fault, "*": {"status": 503}}))
+                for fault in faults[:-1]
             ]
             await ask(caller, "ann", FINE)
             # The provider's own complaint names the key, as OpenAI's does.

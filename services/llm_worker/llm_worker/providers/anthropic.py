@@ -42,12 +42,10 @@ OUTCOMES_OF_TYPE = {
     "permission_error": Outcome.KEY_REFUSED,
     "not_found_error": Outcome.MODEL_UNKNOWN,
     "rate_limit_error": Outcome.RATE_LIMITED,
-    "timeout_error": Outcome.OVERLOADED,
-    "api_error": Outcome.OVERLOADED,
-    "overloaded_error": Outcome.OVERLOADED,
     "invalid_request_error": Outcome.CONTENT_REFUSED,
 }
-"""Source: docs.claude.com/en/api/errors."""
+"""Of an error event in a stream; the others, api_error and overloaded_error among them, are a cut. Source:
+docs.claude.com/en/api/errors."""
 
 SPENT_CODES = frozenset(
     {
