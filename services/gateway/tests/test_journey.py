@@ -50,6 +50,33 @@ async def test_an_answer_under_way_is_stopped_and_its_provider_with_it(whole: St
         assert frame == {"type": "message_stop", "content": shown}
 
 
+@pytest.mark.parametrize("repeated", [0, 30, 10_000])
+async def test_a_cut_in_the_middle_costs_no_word_and_doubles_none(whole: Stack, repeated: int) -> None:
+    url, key = whole.gateway_urls[0], whole.secrets.api_key
+    token = f"cut-{repeated}"
+    started = await http("POST", f"{url}/faye/chat/start_session", {"unique_token": token}, key=key)
+    text = "Beans:\n\n" + "".join(f"* bean {n} is **good** & cheap\n" for n in range(30))
+    plans = {
+        "anthropic": [{"text": text, "cut_after": 70, "interval_ms": 1}],
+        "grok": [{"text": text, "goes_on": repeated, "error_after": 20, "interval_ms": 1}],
+        "openai": [{"text": text, "goes_on": repeated, "interval_ms": 1}],
+    }
+    for provider, queue in plans.items():
+        body = {"plans": queue, "then": None}
+        assert (await http("PUT", f"{whole.simulator_url}/sim/plans/{provider}", body)).status == 200
+    shown = ""
+    async with connect(started.body["websocket_url"]) as client:
+        await client.send("Which beans?")
+        while (frame := json.loads(await client.recv()))["type"] == "streaming":
+            shown += frame["content"]
+    assert frame["type"] == "message_stop"
+    assert shown == frame["content"]
+    assert [f"bean {n} is <strong>good</strong>" in shown for n in range(30)] == [True] * 30
+    assert shown.count("<li>") == shown.count("bean ") == 30
+    opened = await http("POST", f"{url}/faye/chat/start_session", {"unique_token": token}, key=key)
+    assert opened.body["conversation_history"][-1] == {"role": "assistant", "content": shown}
+
+
 async def test_what_a_provider_refuses_is_told_and_the_client_may_go_on(whole: Stack) -> None:
     url, key = whole.gateway_urls[0], whole.secrets.api_key
     started = await http("POST", f"{url}/faye/chat/start_session", {"unique_token": "refused"}, key=key)
