@@ -6,7 +6,7 @@ from contextlib import suppress
 import grpc
 import grpc.aio
 import pytest
-from llm_worker import answer
+from llm_worker import attempt
 from llm_worker.outcome import Outcome
 from runtime.rpc_channel import service_metadata
 from simulator.process import Simulator
@@ -50,7 +50,7 @@ async def test_an_answer_comes_whole_and_says_who_gave_it(sim: Simulator) -> Non
 
 
 async def test_an_answer_that_does_not_end_is_ended(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "MAX_ANSWER_CHARS", 100)
+    monkeypatch.setattr(attempt, "MAX_ANSWER_CHARS", 100)
     async with open_worker(sim) as caller:
         heard = await caller.generate({"deltas": 50, "delta_chars": 10, "stall_after": 20})
     assert 100 < len(heard.text) <= 200
