@@ -86,8 +86,11 @@ def _pack(
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, str, float | None]:
-    """What a call failed with: the name of an `ErrorCode`, the server's sentence, and when to try again (seconds)."""
-    message: str = error.details() or ""
+    """What a call failed with: the name of an `ErrorCode`, our server's sentence, and when to try again (seconds).
+
+    The sentence is empty where the words are gRPC's own, which name addresses and are for no client.
+    """
+    message = ""
     reason = _REASON.get(error.code(), "INTERNAL")
     retry_after_s: float | None = None
     metadata: Any = error.trailing_metadata()
@@ -97,7 +100,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, str, float | None]:
                 info = error_details_pb2.ErrorInfo()
                 retry = error_details_pb2.RetryInfo()
                 if packed.Unpack(info) and info.domain == DOMAIN:
-                    reason = info.reason
+                    reason, message = info.reason, error.details() or ""
                 elif packed.Unpack(retry):
                     retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     return reason, message, retry_after_s

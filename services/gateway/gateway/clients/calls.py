@@ -36,12 +36,12 @@ def translated() -> Generator[None, None, None]:
 def _translated(error: grpc.aio.AioRpcError) -> SwitchboardError:
     reason, message, retry_after_s = reason_of(error)
     code = ErrorCode[reason] if reason in ErrorCode.__members__ else ErrorCode.INTERNAL
-    # gRPC's own words name addresses; only what our services wrote for people may go further.
-    if code in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED):
-        message = _OUTAGE
-    elif code in (ErrorCode.INTERNAL, ErrorCode.UNAUTHENTICATED, ErrorCode.LEASE_LOST):
+    if code in (ErrorCode.INTERNAL, ErrorCode.UNAUTHENTICATED, ErrorCode.LEASE_LOST):
         # UNAUTHENTICATED is about our service token, and no fault of the client.
         code, message = ErrorCode.INTERNAL, "Something went wrong on our side. Please try again."
+    elif not message or code in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE_EXCEEDED):
+        # Only what our services wrote for people may go further.
+        message = _OUTAGE
     return SwitchboardError(code, message, retry_after_s=retry_after_s)
 
 

@@ -114,3 +114,17 @@ async def test_whether_the_users_own_keys_are_to_be_used_is_passed_on(own_keys: 
         pieces = client.generate(replace(ASKED, own_keys=own_keys), user_id="ann")
         assert [piece async for piece in pieces] == [Text("Hi")]
         assert worker.asked.own_keys is own_keys
+
+
+async def test_grpcs_own_words_go_no_further() -> None:
+    async def answer(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[str]:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Sent message larger than max (9 vs. 8)")
+        yield ""
+
+    async with scripted() as (worker, client):
+        worker.answer = answer
+        with pytest.raises(SwitchboardError) as failed:
+            async for _ in client.generate(ASKED, user_id=""):
+                pass
+    assert failed.value.code is ErrorCode.OVERLOADED
+    assert "SERVER" not in failed.value.failure.message
