@@ -223,6 +223,10 @@ class Sessions(Protocol):
         oldest first. Raises: NOT_FOUND, PERMISSION_DENIED."""
         ...
 
+    async def get_message(self, chat_id: str, message_id: str, *, user_id: str = "") -> Message:
+        """One message of the history. Raises: NOT_FOUND, PERMISSION_DENIED."""
+        ...
+
     async def edit_message(self, chat_id: str, message_id: str, content: str, *, user_id: str = "") -> Message:
         """Replaces a message's content; its readers see MessageEdited. Raises: NOT_FOUND, PERMISSION_DENIED."""
         ...

@@ -190,6 +190,15 @@ class Chats:
             return stored.newest(found, stored.PAGE_BYTES), int(total)
         return stored.newest(found[::-1], stored.PAGE_BYTES)[::-1], int(total)
 
+    async def message(self, chat_id: str, message_id: str, asker: Asker) -> chat_pb2.Message:
+        """One message. Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE)."""
+        sequence = int(await self._link.execute("HGET", f"{keys.chat(chat_id)}:ids", message_id) or 0)
+        # Also where there is none: who has no part in the chat is not told what is in it.
+        found, _ = await self.messages(chat_id, 1, max(0, sequence - 1), from_end=False, asker=asker)
+        if not sequence or not found:
+            raise SwitchboardError(ErrorCode.NOT_FOUND, "no such message in this chat")
+        return found[0]
+
     async def edit_message(
         self, chat_id: str, message_id: str, content: str, asker: Asker = CALLING_SERVICE
     ) -> chat_pb2.Message:

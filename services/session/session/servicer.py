@@ -152,6 +152,15 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         return session_pb2.ListMessagesResponse(messages=messages, total=total)
 
     @unary
+    async def GetMessage(
+        self, request: session_pb2.GetMessageRequest, context: Context
+    ) -> session_pb2.GetMessageResponse:
+        check_id("chat_id", request.chat_id)
+        check_id("message_id", request.message_id)
+        message = await self._chats.message(request.chat_id, request.message_id, _asker(context, READS))
+        return session_pb2.GetMessageResponse(message=message)
+
+    @unary
     async def EditMessage(
         self, request: session_pb2.EditMessageRequest, context: Context
     ) -> session_pb2.EditMessageResponse:

@@ -385,3 +385,18 @@ def test_a_chat_whose_id_begins_with_anothers_leaves_that_one_alone(running: Run
         assert [message.content for message in page.messages] == [f"to {chat_id}"]
 
     running.wait(scenario())
+
+
+def test_one_message_is_read_by_its_id_and_another_one_is_not_found(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        said = [(await client.begin(chat_id, f"{n}", without_answer=True)).message for n in range(3)]
+        for message_ in said:
+            request = session_pb2.GetMessageRequest(chat_id=chat_id, message_id=message_.id)
+            assert (await client.call("GetMessage", request)).message == message_
+        for chat, name in ((chat_id, "another"), (chat_id, said[0].turn_id or "none"), ("no-chat", said[0].id)):
+            with pytest.raises(Refused, match="NOT_FOUND"):
+                await client.call("GetMessage", session_pb2.GetMessageRequest(chat_id=chat, message_id=name))
+
+    running.wait(scenario())

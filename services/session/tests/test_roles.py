@@ -44,6 +44,10 @@ def system(user: str, chat_id: str) -> session_pb2.BeginTurnRequest:
     return request
 
 
+def read_one(chat_id: str, message_id: str) -> session_pb2.GetMessageRequest:
+    return session_pb2.GetMessageRequest(chat_id=chat_id, message_id=message_id)
+
+
 def edit(chat_id: str, message_id: str) -> session_pb2.EditMessageRequest:
     return session_pb2.EditMessageRequest(chat_id=chat_id, message_id=message_id, content="edited")
 
@@ -74,6 +78,7 @@ class Call:
 CALLS = [
     Call("read the chat", "GetChat", lambda _, c: session_pb2.GetChatRequest(chat_id=c), ALL),
     Call("read messages", "ListMessages", lambda _, c: session_pb2.ListMessagesRequest(chat_id=c), ALL),
+    Call("read one message", "GetMessage", lambda _, c: read_one(c, "of-member"), ALL),
     Call("read people", "ListParticipants", lambda _, c: session_pb2.ListParticipantsRequest(chat_id=c), ALL),
     Call("read the log", "ReadLog", lambda _, c: session_pb2.ReadLogRequest(chat_id=c), ALL),
     Call("be there", "Notify", lambda u, c: notify(c, presence=event_pb2.Presence(user_id=u or "u")), ALL),
@@ -151,6 +156,17 @@ def test_a_call_is_granted_by_role_and_a_refused_one_changes_nothing(running: Ru
 
     async def scenario() -> None:
         await asyncio.gather(*map(attempt, EVERYBODY))
+
+    running.wait(scenario())
+
+
+def test_a_stranger_is_not_told_which_messages_there_are(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await peopled(client)
+        for message_id in ("of-member", "none"):
+            with pytest.raises(Refused, match="PERMISSION_DENIED"):
+                await client.call("GetMessage", read_one(chat_id, message_id), "stranger")
 
     running.wait(scenario())
 

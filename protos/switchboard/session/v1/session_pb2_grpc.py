@@ -80,6 +80,11 @@ class SessionServiceStub:
                 request_serializer=switchboard_dot_session_dot_v1_dot_session__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=switchboard_dot_session_dot_v1_dot_session__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.GetMessage = channel.unary_unary(
+                '/switchboard.session.v1.SessionService/GetMessage',
+                request_serializer=switchboard_dot_session_dot_v1_dot_session__pb2.GetMessageRequest.SerializeToString,
+                response_deserializer=switchboard_dot_session_dot_v1_dot_session__pb2.GetMessageResponse.FromString,
+                _registered_method=True)
         self.EditMessage = channel.unary_unary(
                 '/switchboard.session.v1.SessionService/EditMessage',
                 request_serializer=switchboard_dot_session_dot_v1_dot_session__pb2.EditMessageRequest.SerializeToString,
@@ -218,6 +223,13 @@ class SessionServiceServicer:
     def ListMessages(self, request, context):
         """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
         NOT_FOUND: no chat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMessage(self, request, context):
+        """Reads one message of a chat's history. NOT_FOUND: no such chat or message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -389,6 +401,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=switchboard_dot_session_dot_v1_dot_session__pb2.ListMessagesRequest.FromString,
                     response_serializer=switchboard_dot_session_dot_v1_dot_session__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'GetMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMessage,
+                    request_deserializer=switchboard_dot_session_dot_v1_dot_session__pb2.GetMessageRequest.FromString,
+                    response_serializer=switchboard_dot_session_dot_v1_dot_session__pb2.GetMessageResponse.SerializeToString,
             ),
             'EditMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.EditMessage,
@@ -705,6 +722,33 @@ class SessionService:
             '/switchboard.session.v1.SessionService/ListMessages',
             switchboard_dot_session_dot_v1_dot_session__pb2.ListMessagesRequest.SerializeToString,
             switchboard_dot_session_dot_v1_dot_session__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.session.v1.SessionService/GetMessage',
+            switchboard_dot_session_dot_v1_dot_session__pb2.GetMessageRequest.SerializeToString,
+            switchboard_dot_session_dot_v1_dot_session__pb2.GetMessageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -74,6 +74,8 @@ class SessionServiceStub:
     """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
     NOT_FOUND: no chat.
     """
+    GetMessage: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetMessageRequest, _session_pb2.GetMessageResponse]
+    """Reads one message of a chat's history. NOT_FOUND: no such chat or message."""
     EditMessage: _grpc.UnaryUnaryMultiCallable[_session_pb2.EditMessageRequest, _session_pb2.EditMessageResponse]
     """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
     PERMISSION_DENIED: the message is an answer still under way, or not the acting user's own.
@@ -165,6 +167,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
     NOT_FOUND: no chat.
     """
+    GetMessage: _aio.UnaryUnaryMultiCallable[_session_pb2.GetMessageRequest, _session_pb2.GetMessageResponse]  # type: ignore[assignment]
+    """Reads one message of a chat's history. NOT_FOUND: no such chat or message."""
     EditMessage: _aio.UnaryUnaryMultiCallable[_session_pb2.EditMessageRequest, _session_pb2.EditMessageResponse]  # type: ignore[assignment]
     """Replaces a message's content and appends MessageEdited. Idempotent. NOT_FOUND: no such chat or message.
     PERMISSION_DENIED: the message is an answer still under way, or not the acting user's own.
@@ -307,6 +311,14 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads a page of a chat's history, oldest first; fewer messages than asked for when they would be over 4 MiB.
         NOT_FOUND: no chat.
         """
+
+    @_abc_1.abstractmethod
+    def GetMessage(
+        self,
+        request: _session_pb2.GetMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.GetMessageResponse, _abc.Awaitable[_session_pb2.GetMessageResponse]]:
+        """Reads one message of a chat's history. NOT_FOUND: no such chat or message."""
 
     @_abc_1.abstractmethod
     def EditMessage(

@@ -107,6 +107,11 @@ class SessionClient:
         response = await self._caller.call(self._stub.ListMessages, request, user_id=user_id)
         return tuple(map(codec.message_from_proto, response.messages))
 
+    async def get_message(self, chat_id: str, message_id: str, *, user_id: str = "") -> Message:
+        request = session_pb2.GetMessageRequest(chat_id=chat_id, message_id=message_id)
+        response = await self._caller.call(self._stub.GetMessage, request, user_id=user_id)
+        return codec.message_from_proto(response.message)
+
     async def edit_message(self, chat_id: str, message_id: str, content: str, *, user_id: str = "") -> Message:
         request = session_pb2.EditMessageRequest(chat_id=chat_id, message_id=message_id, content=content)
         response = await self._caller.call(self._stub.EditMessage, request, user_id=user_id)

@@ -14,7 +14,6 @@ from gateway.auth import Caller
 from gateway.dialects.arketic.wire import NAME
 from gateway.ports import Sessions
 
-_PAGE_MESSAGES = 200
 NO_ACCESS = "Access denied to this chat"
 NO_CHAT = "Chat not found"
 NO_OPEN_CHAT = "Chat not found or archived"
@@ -62,16 +61,10 @@ async def last_messages(sessions: Sessions, chat: Chat, user_id: str, *, limit: 
 
 async def find_message(sessions: Sessions, chat: Chat, message_id: str, user_id: str) -> Message:
     """A message of the chat's history. Raises: NOT_FOUND, PERMISSION_DENIED."""
-    read = 0
-    while read < chat.message_count:
-        page = await sessions.list_messages(chat.id, limit=_PAGE_MESSAGES, offset=read, user_id=user_id)
-        found = next((message for message in page if message.id == message_id), None)
-        if found is not None:
-            return found
-        if not page:
-            break
-        read += len(page)
-    raise SwitchboardError(ErrorCode.NOT_FOUND, "Message not found")
+    if not is_id(message_id):
+        raise SwitchboardError(ErrorCode.NOT_FOUND, "Message not found")
+    async with refused_as(NO_ACCESS, "Message not found"):
+        return await sessions.get_message(chat.id, message_id, user_id=user_id)
 
 
 def shown_name(caller: Caller) -> str:
