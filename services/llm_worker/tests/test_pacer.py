@@ -1,7 +1,9 @@
 """Pacing: few streams are never held; under load, sockets are read together."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from llm_worker.pacer import LONGEST_TICK_S, UNPACED_STREAMS, Pacer, tick_s
 
 
@@ -13,6 +15,8 @@ class Socket(asyncio.ReadTransport):
         self.seat = seat
         self.reading = True
         self.closing = False
+        self.resumed: list[int] = []
+        """The seats that were read again, in order."""
 
     def pause_reading(self) -> None:
         assert not self.closing
@@ -21,6 +25,7 @@ class Socket(asyncio.ReadTransport):
     def resume_reading(self) -> None:
         assert not self.closing
         self.reading = True
+        self.resumed.append(self.seat)
 
     def is_closing(self) -> bool:
         return self.closing
@@ -58,18 +63,33 @@ async def test_under_load_all_sockets_wait_and_are_read_in_the_same_tick() -> No
     assert all(socket.reading for socket in sockets)
 
 
-async def test_very_many_sockets_are_read_in_groups_one_after_another() -> None:
+async def test_very_many_sockets_are_read_in_groups_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    beats: list[float] = []
+    call_at = loop.call_at
+
+    def noting(when: float, *call: Any, **options: Any) -> asyncio.TimerHandle:
+        beats.append(when)
+        return call_at(when, *call, **options)
+
+    monkeypatch.setattr(loop, "call_at", noting)
+    resumed: list[int] = []
     pacer = Pacer()
     sockets = enter(pacer, 200)
     for socket in sockets:
+        socket.resumed = resumed
         pacer.hold(socket, socket.seat)
-    sizes: list[int] = []
-    while sum(sizes) < 200:
+    monkeypatch.undo()
+    while len(resumed) < 200:
         await asyncio.sleep(0)
-        read = sum(socket.reading for socket in sockets) - sum(sizes)
-        if read:
-            sizes.append(read)
-    assert sizes == [50, 50, 50, 50]
+    # However late the loop comes to them.
+    groups = [{seat % 4 for seat in resumed[start : start + 50]} for start in range(0, 200, 50)]
+    assert sorted(map(tuple, groups)) == [(0,), (1,), (2,), (3,)]
+    # Holding all of them may take longer than until a beat: then the next one is waited for.
+    gaps = [(later - beats[0]) / (LONGEST_TICK_S / 4) for later in beats]
+    assert len(beats) == 4
+    assert sorted(round(gap) % 4 for gap in gaps) == [0, 1, 2, 3]
+    assert all(abs(gap - round(gap)) < 0.01 for gap in gaps)
 
 
 async def test_a_stream_that_ends_leaves_its_socket_readable() -> None:
