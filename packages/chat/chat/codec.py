@@ -121,11 +121,16 @@ def failure_from_proto(proto: chat_pb2.Failure) -> Failure:
 
 
 def usage_to_proto(usage: Usage) -> chat_pb2.Usage:
-    return chat_pb2.Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, estimated=usage.estimated)
+    return chat_pb2.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        estimated=usage.estimated,
+        cost_nano_usd=usage.cost_nano_usd,
+    )
 
 
 def usage_from_proto(proto: chat_pb2.Usage) -> Usage:
-    return Usage(proto.input_tokens, proto.output_tokens, proto.estimated)
+    return Usage(proto.input_tokens, proto.output_tokens, proto.estimated, proto.cost_nano_usd)
 
 
 def attempt_to_proto(attempt: Attempt) -> chat_pb2.Attempt:

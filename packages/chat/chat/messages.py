@@ -52,11 +52,12 @@ class ParticipantRole(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer, over all its attempts."""
+    """Tokens of one answer, over all its attempts, and what they cost."""
 
     input_tokens: int
     output_tokens: int
     estimated: bool = False
+    cost_nano_usd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

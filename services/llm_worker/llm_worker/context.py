@@ -6,11 +6,10 @@ what does not fit: the oldest messages go first, counted in characters (tokens a
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from chat.messages import AnswerSettings, Role
 
-from llm_worker.provider import Line
+from llm_worker.conversation import Line, line, merge
 from llm_worker.settings import Persona
 
 
@@ -54,8 +53,8 @@ def question_of_turn(
             systems.append(message.text)
         # A failed answer is no example to follow; one that was stopped was read, and may be spoken of.
         elif not message.failed and message.text.strip():
-            lines.append(Line(message.role, message.text))
-    lines.append(Line(Role.USER, own.text))
+            lines.append(line(message.role, message.text))
+    lines.append(line(Role.USER, own.text))
     return Question(
         lines=trim(merge(lines), max_chars),
         system_prompt=join_systems((*systems, told)),
@@ -67,13 +66,6 @@ def question_of_turn(
 def join_systems(texts: Iterable[str]) -> str:
     """Several instructions as one, in their order."""
     return "\n\n".join(text for text in texts if text)
-
-
-def merge(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Lines of the same role that follow one another as one: providers want them to alternate."""
-    return tuple(
-        Line(role, "\n\n".join(line.text for line in same)) for role, same in groupby(lines, key=lambda line: line.role)
-    )
 
 
 def trim(lines: tuple[Line, ...], max_chars: int) -> tuple[Line, ...]:

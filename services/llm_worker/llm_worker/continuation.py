@@ -9,7 +9,8 @@ from enum import Enum, auto
 from chat.messages import Role
 
 from llm_worker.context import Question
-from llm_worker.provider import Line, ProviderRequest
+from llm_worker.conversation import line
+from llm_worker.provider import ProviderRequest
 from llm_worker.settings import ModelSettings
 
 INSTRUCTION = (
@@ -40,9 +41,9 @@ def compose(
     shown = said.rstrip()
     # White space alone is nothing to go on from, and is refused.
     if shown and manner is Manner.PREFILLED:
-        lines = (*lines, Line(Role.ASSISTANT, shown))
+        lines = (*lines, line(Role.ASSISTANT, shown))
     elif shown and manner is Manner.INSTRUCTED:
-        lines = (*lines, Line(Role.ASSISTANT, said), Line(Role.USER, INSTRUCTION))
+        lines = (*lines, line(Role.ASSISTANT, said), line(Role.USER, INSTRUCTION))
     return ProviderRequest(
         model=model.name,
         lines=lines,

@@ -120,6 +120,10 @@ class OpenAIClient:
         finally:
             await body.aclose()
 
+    async def count_tokens(self, request: ProviderRequest, key: str | None = None) -> int | None:
+        """As the port says: this wire has no such call."""
+        return None
+
     def _parameters(self, request: ProviderRequest) -> dict[str, Any]:
         roles = {Role.USER: "user", Role.ASSISTANT: "assistant"}
         messages = [{"role": roles[line.role], "content": line.text} for line in request.lines]

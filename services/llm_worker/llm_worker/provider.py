@@ -6,25 +6,42 @@ conformance suite is tests/test_providers.py.
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 import httpx2
-from chat.messages import FinishReason, Role, Usage
+from chat.messages import FinishReason, Usage
 
+from llm_worker.conversation import Line, Tool
 from llm_worker.settings import ProviderSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One message of the conversation. `role` is USER or ASSISTANT."""
+class ToolChoice(Enum):
+    """Whether the model must ask for a tool."""
 
-    role: Role
-    text: str
+    AUTO = auto()
+    NONE = auto()
+    REQUIRED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """What the model may ask for, and must."""
+
+    tools: tuple[Tool, ...] = ()
+    choice: ToolChoice = ToolChoice.AUTO
+    name: str = ""
+    """The one tool that it must ask for; "": `choice` says."""
+    one_call: bool = False
+    """It may ask for one at the most."""
+
+
+NO_TOOLS = ToolUse()
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One question in no provider's words. `lines` alternate, beginning and ending with the user's."""
+    """One question in no provider's words. `lines` alternate, and end with the user's unless they prefill."""
 
     model: str
     """In the provider's words."""
@@ -34,14 +51,24 @@ class ProviderRequest:
     """0 to 2; None: the provider's default."""
     max_output_tokens: int
     stop: tuple[str, ...] = ()
+    tool_use: ToolUse = NO_TOOLS
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call. `id` and `name` stand in the call's first piece alone."""
+
+    index: int
+    """Which of the answer's calls, from 0."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    """A piece of the arguments' JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one read of the provider's socket gave, all its events together; fields that say nothing are empty.
-
-    Tool calls and reasoning will stand here too.
-    """
+    """What one read of the provider's socket gave, all its events together; fields that say nothing are empty."""
 
     text: str = ""
     model: str = ""
@@ -50,6 +77,9 @@ class Piece:
     """Set in the last piece of a whole answer, and in no other. UNKNOWN: more is to come."""
     usage: Usage | None = None
     """With the last piece, when the provider counted."""
+    reasoning: str = ""
+    """Of the model, where it shows it; no part of the answer."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 class Provider(Protocol):
@@ -66,6 +96,13 @@ class Provider(Protocol):
         `key` replaces the platform's for this call. The last piece has a finish reason; a stream that ends without one
         raises. A malformed event is skipped. Closing the generator, or cancelling the task in it, ends the provider's
         call. It retries nothing and knows no time-outs but that of connecting.
+        Raises: ProviderError.
+        """
+        ...
+
+    async def count_tokens(self, request: ProviderRequest, key: str | None = None) -> int | None:
+        """The request's input tokens as the provider counts them; None: it offers no such count.
+
         Raises: ProviderError.
         """
         ...

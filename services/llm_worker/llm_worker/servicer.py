@@ -17,9 +17,9 @@ from switchboard.llm.v1 import llm_pb2, llm_pb2_grpc
 
 from llm_worker.answer import Asking, answer
 from llm_worker.breaker import BreakerState
-from llm_worker.context import Question, join_systems, merge
+from llm_worker.context import Question, join_systems
+from llm_worker.conversation import Line, line, merge
 from llm_worker.own_target import AnyTarget
-from llm_worker.provider import Line
 from llm_worker.route import Routes
 from llm_worker.settings import Settings
 from llm_worker.target import Target
@@ -190,7 +190,7 @@ def read_question(request: llm_pb2.GenerateRequest) -> Question:
             case chat_pb2.ROLE_SYSTEM:
                 systems.append(text)
             case chat_pb2.ROLE_USER | chat_pb2.ROLE_ASSISTANT:
-                lines.append(Line(Role(message.role), text))
+                lines.append(line(Role(message.role), text))
             case _:
                 _refuse(f"messages[{at}].role", "must be ROLE_USER, ROLE_ASSISTANT or ROLE_SYSTEM")
     if not lines:

@@ -1,8 +1,8 @@
 """What a model is asked."""
 
 from chat.messages import AnswerSettings, Role
-from llm_worker.context import Said, choose_persona, merge, question_of_turn, trim
-from llm_worker.provider import Line
+from llm_worker.context import Said, choose_persona, question_of_turn, trim
+from llm_worker.conversation import line, merge
 from llm_worker.settings import Persona
 
 PERSONA = Persona("Be kind.", 0.5, 100, "assistant")
@@ -15,7 +15,7 @@ def ask(*messages: Said, settings: AnswerSettings = AnswerSettings(), max_chars:
 
 def test_a_turn_asks_its_persona_the_conversation() -> None:
     question = ask(Said(USER, "hi"), Said(ASSISTANT, "hello"), Said(USER, "more"))
-    assert question.lines == (Line(USER, "hi"), Line(ASSISTANT, "hello"), Line(USER, "more"))
+    assert question.lines == (line(USER, "hi"), line(ASSISTANT, "hello"), line(USER, "more"))
     assert question.system_prompt == "Be kind."
     assert (question.temperature, question.max_output_tokens) == (0.5, 100)
 
@@ -34,31 +34,31 @@ def test_answers_that_failed_or_never_began_are_left_out_and_the_questions_aroun
         Said(ASSISTANT, ""),
         Said(USER, "three"),
     )
-    assert question.lines == (Line(USER, "one\n\ntwo\n\nthree"),)
+    assert question.lines == (line(USER, "one\n\ntwo\n\nthree"),)
 
 
 def test_an_answer_that_was_stopped_is_part_of_the_conversation() -> None:
     question = ask(Said(USER, "one"), Said(ASSISTANT, "half"), Said(USER, "two"))
-    assert [line.text for line in question.lines] == ["one", "half", "two"]
+    assert [each.text for each in question.lines] == ["one", "half", "two"]
 
 
 def test_instructions_in_the_chat_join_the_system_prompt() -> None:
     question = ask(Said(SYSTEM, "Rhyme."), Said(USER, "hi"))
     assert question.system_prompt == "Be kind.\n\nRhyme."
-    assert question.lines == (Line(USER, "hi"),)
+    assert question.lines == (line(USER, "hi"),)
 
 
 def test_a_blank_message_is_asked_all_the_same() -> None:
-    assert ask(Said(USER, " ")).lines == (Line(USER, " "),)
+    assert ask(Said(USER, " ")).lines == (line(USER, " "),)
 
 
 def test_the_oldest_lines_go_first_and_what_stays_begins_with_the_users() -> None:
     lines = (
-        Line(USER, "a" * 10),
-        Line(ASSISTANT, "b" * 10),
-        Line(USER, "c" * 10),
-        Line(ASSISTANT, "d"),
-        Line(USER, "e"),
+        line(USER, "a" * 10),
+        line(ASSISTANT, "b" * 10),
+        line(USER, "c" * 10),
+        line(ASSISTANT, "d"),
+        line(USER, "e"),
     )
     assert trim(lines, 1000) == lines
     assert trim(lines, 22) == lines[2:]
@@ -68,9 +68,9 @@ def test_the_oldest_lines_go_first_and_what_stays_begins_with_the_users() -> Non
 
 
 def test_lines_of_one_role_are_merged() -> None:
-    assert merge([Line(USER, "a"), Line(USER, "b"), Line(ASSISTANT, "c")]) == (
-        Line(USER, "a\n\nb"),
-        Line(ASSISTANT, "c"),
+    assert merge([line(USER, "a"), line(USER, "b"), line(ASSISTANT, "c")]) == (
+        line(USER, "a\n\nb"),
+        line(ASSISTANT, "c"),
     )
 
 

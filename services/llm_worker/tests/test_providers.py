@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import httpx2
 import pytest
 from chat.messages import FinishReason, Role
+from llm_worker.conversation import line
 from llm_worker.main import find_kinds
 from llm_worker.outcome import Outcome, ProviderError
 from llm_worker.pacer import Pacer
-from llm_worker.provider import Line, Piece, Provider, ProviderRequest
+from llm_worker.provider import Piece, Provider, ProviderRequest
 from llm_worker.settings import ProviderSettings
 from llm_worker.transport import open_http_client
 from simulator.process import Simulator
@@ -57,7 +58,7 @@ async def speaker(sim: Simulator, request: pytest.FixtureRequest) -> AsyncIterat
 
 def request(plan: object = None, **changes: object) -> ProviderRequest:
     text = "hello" if plan is None else directive(plan)
-    made = ProviderRequest("some-model", (Line(Role.USER, text),), "Be kind.", None, 64)
+    made = ProviderRequest("some-model", (line(Role.USER, text),), "Be kind.", None, 64)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -93,7 +94,7 @@ async def test_a_whole_answer_says_its_text_model_counts_and_why_it_ended(speake
 
 
 async def test_what_is_asked_arrives_in_the_providers_words(sim: Simulator, speaker: Speaker) -> None:
-    lines = (Line(Role.USER, "one"), Line(Role.ASSISTANT, "two"), Line(Role.USER, "three"))
+    lines = (line(Role.USER, "one"), line(Role.ASSISTANT, "two"), line(Role.USER, "three"))
     await listen(speaker.provider, request(lines=lines, temperature=0.25, stop=("END",), max_output_tokens=77))
     asked = sim.wait_for_request(speaker.provider.name, outcome="completed")
     said = [(message["role"], message["content"]) for message in asked.messages]

@@ -28,15 +28,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from switchboard.chat.v1 import chat_pb2 as switchboard_dot_chat_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/llm/v1/llm.proto\x12\x12switchboard.llm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eswitchboard/chat/v1/chat.proto\"\xb4\x01\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x19.switchboard.llm.v1.ImageH\x00\x12\x31\n\ttool_call\x18\x03 \x01(\x0b\x32\x1c.switchboard.llm.v1.ToolCallH\x00\x12\x35\n\x0btool_result\x18\x04 \x01(\x0b\x32\x1e.switchboard.llm.v1.ToolResultH\x00\x42\x06\n\x04kind\"G\n\x05Image\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\tB\x08\n\x06source\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"B\n\nToolResult\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08is_error\x18\x03 \x01(\x08\"`\n\x0cInputMessage\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.switchboard.chat.v1.Role\x12\'\n\x05parts\x18\x02 \x03(\x0b\x32\x18.switchboard.llm.v1.Part\"V\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12+\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xe2\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x32\n\x08messages\x18\x02 \x03(\x0b\x32 .switchboard.llm.v1.InputMessage\x12\x18\n\x0btemperature\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\r\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\'\n\x05tools\x18\x06 \x03(\x0b\x32\x18.switchboard.llm.v1.Tool\x12\x10\n\x08own_keys\x18\x07 \x01(\x08\x42\x0e\n\x0c_temperature\"\xd9\x01\n\x10GenerateResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.switchboard.llm.v1.StartedH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\treasoning\x18\x03 \x01(\tH\x00\x12\x36\n\ttool_call\x18\x04 \x01(\x0b\x32!.switchboard.llm.v1.ToolCallDeltaH\x00\x12\x30\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1c.switchboard.llm.v1.FinishedH\x00\x42\x06\n\x04kind\"*\n\x07Started\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\"7\n\x08\x46inished\x12+\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1b.switchboard.chat.v1.Answer\"4\n\x10StartTurnRequest\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"$\n\x11StartTurnResponse\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x08\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.switchboard.llm.v1.Model\"=\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\r\"\x1a\n\x18GetProviderStatusRequest\"N\n\x19GetProviderStatusResponse\x12\x31\n\x07targets\x18\x01 \x03(\x0b\x32 .switchboard.llm.v1.TargetStatus\"\xc2\x02\n\x0cTargetStatus\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nconfigured\x18\x03 \x01(\x08\x12\x31\n\x07\x62reaker\x18\x04 \x01(\x0e\x32 .switchboard.llm.v1.BreakerState\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\r\x12\x19\n\x11\x66\x61ilure_threshold\x18\x06 \x01(\r\x12\x30\n\rreset_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0flast_failure_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63ooling_down_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\x8e\x03\n\nLLMService\x12W\n\x08Generate\x12#.switchboard.llm.v1.GenerateRequest\x1a$.switchboard.llm.v1.GenerateResponse0\x01\x12X\n\tStartTurn\x12$.switchboard.llm.v1.StartTurnRequest\x1a%.switchboard.llm.v1.StartTurnResponse\x12[\n\nListModels\x12%.switchboard.llm.v1.ListModelsRequest\x1a&.switchboard.llm.v1.ListModelsResponse\x12p\n\x11GetProviderStatus\x12,.switchboard.llm.v1.GetProviderStatusRequest\x1a-.switchboard.llm.v1.GetProviderStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/llm/v1/llm.proto\x12\x12switchboard.llm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eswitchboard/chat/v1/chat.proto\"\xb4\x01\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x19.switchboard.llm.v1.ImageH\x00\x12\x31\n\ttool_call\x18\x03 \x01(\x0b\x32\x1c.switchboard.llm.v1.ToolCallH\x00\x12\x35\n\x0btool_result\x18\x04 \x01(\x0b\x32\x1e.switchboard.llm.v1.ToolResultH\x00\x42\x06\n\x04kind\"G\n\x05Image\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\tB\x08\n\x06source\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"B\n\nToolResult\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08is_error\x18\x03 \x01(\x08\"`\n\x0cInputMessage\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.switchboard.chat.v1.Role\x12\'\n\x05parts\x18\x02 \x03(\x0b\x32\x18.switchboard.llm.v1.Part\"V\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12+\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xc8\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x32\n\x08messages\x18\x02 \x03(\x0b\x32 .switchboard.llm.v1.InputMessage\x12\x18\n\x0btemperature\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\r\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\'\n\x05tools\x18\x06 \x03(\x0b\x32\x18.switchboard.llm.v1.Tool\x12\x10\n\x08own_keys\x18\x07 \x01(\x08\x12\x33\n\x0btool_choice\x18\x08 \x01(\x0e\x32\x1e.switchboard.llm.v1.ToolChoice\x12\x18\n\x10tool_choice_name\x18\t \x01(\t\x12\x15\n\rone_tool_call\x18\n \x01(\x08\x42\x0e\n\x0c_temperature\"\xd9\x01\n\x10GenerateResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.switchboard.llm.v1.StartedH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\treasoning\x18\x03 \x01(\tH\x00\x12\x36\n\ttool_call\x18\x04 \x01(\x0b\x32!.switchboard.llm.v1.ToolCallDeltaH\x00\x12\x30\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1c.switchboard.llm.v1.FinishedH\x00\x42\x06\n\x04kind\"*\n\x07Started\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t\"7\n\x08\x46inished\x12+\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1b.switchboard.chat.v1.Answer\"4\n\x10StartTurnRequest\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"$\n\x11StartTurnResponse\x12\x0f\n\x07\x63laimed\x18\x01 \x01(\x08\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.switchboard.llm.v1.Model\"=\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\r\"\x1a\n\x18GetProviderStatusRequest\"N\n\x19GetProviderStatusResponse\x12\x31\n\x07targets\x18\x01 \x03(\x0b\x32 .switchboard.llm.v1.TargetStatus\"\xc2\x02\n\x0cTargetStatus\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nconfigured\x18\x03 \x01(\x08\x12\x31\n\x07\x62reaker\x18\x04 \x01(\x0e\x32 .switchboard.llm.v1.BreakerState\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\r\x12\x19\n\x11\x66\x61ilure_threshold\x18\x06 \x01(\r\x12\x30\n\rreset_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0flast_failure_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63ooling_down_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*Y\n\nToolChoice\x12\x1b\n\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_CHOICE_NONE\x10\x01\x12\x18\n\x14TOOL_CHOICE_REQUIRED\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\x8e\x03\n\nLLMService\x12W\n\x08Generate\x12#.switchboard.llm.v1.GenerateRequest\x1a$.switchboard.llm.v1.GenerateResponse0\x01\x12X\n\tStartTurn\x12$.switchboard.llm.v1.StartTurnRequest\x1a%.switchboard.llm.v1.StartTurnResponse\x12[\n\nListModels\x12%.switchboard.llm.v1.ListModelsRequest\x1a&.switchboard.llm.v1.ListModelsResponse\x12p\n\x11GetProviderStatus\x12,.switchboard.llm.v1.GetProviderStatusRequest\x1a-.switchboard.llm.v1.GetProviderStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.llm.v1.llm_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BREAKERSTATE']._serialized_start=2047
-  _globals['_BREAKERSTATE']._serialized_end=2171
+  _globals['_TOOLCHOICE']._serialized_start=2149
+  _globals['_TOOLCHOICE']._serialized_end=2238
+  _globals['_BREAKERSTATE']._serialized_start=2240
+  _globals['_BREAKERSTATE']._serialized_end=2364
   _globals['_PART']._serialized_start=180
   _globals['_PART']._serialized_end=360
   _globals['_IMAGE']._serialized_start=362
@@ -50,31 +52,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOL']._serialized_start=658
   _globals['_TOOL']._serialized_end=744
   _globals['_GENERATEREQUEST']._serialized_start=747
-  _globals['_GENERATEREQUEST']._serialized_end=973
-  _globals['_GENERATERESPONSE']._serialized_start=976
-  _globals['_GENERATERESPONSE']._serialized_end=1193
-  _globals['_STARTED']._serialized_start=1195
-  _globals['_STARTED']._serialized_end=1237
-  _globals['_TOOLCALLDELTA']._serialized_start=1239
-  _globals['_TOOLCALLDELTA']._serialized_end=1314
-  _globals['_FINISHED']._serialized_start=1316
-  _globals['_FINISHED']._serialized_end=1371
-  _globals['_STARTTURNREQUEST']._serialized_start=1373
-  _globals['_STARTTURNREQUEST']._serialized_end=1425
-  _globals['_STARTTURNRESPONSE']._serialized_start=1427
-  _globals['_STARTTURNRESPONSE']._serialized_end=1463
-  _globals['_LISTMODELSREQUEST']._serialized_start=1465
-  _globals['_LISTMODELSREQUEST']._serialized_end=1484
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1486
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1549
-  _globals['_MODEL']._serialized_start=1551
-  _globals['_MODEL']._serialized_end=1612
-  _globals['_GETPROVIDERSTATUSREQUEST']._serialized_start=1614
-  _globals['_GETPROVIDERSTATUSREQUEST']._serialized_end=1640
-  _globals['_GETPROVIDERSTATUSRESPONSE']._serialized_start=1642
-  _globals['_GETPROVIDERSTATUSRESPONSE']._serialized_end=1720
-  _globals['_TARGETSTATUS']._serialized_start=1723
-  _globals['_TARGETSTATUS']._serialized_end=2045
-  _globals['_LLMSERVICE']._serialized_start=2174
-  _globals['_LLMSERVICE']._serialized_end=2572
+  _globals['_GENERATEREQUEST']._serialized_end=1075
+  _globals['_GENERATERESPONSE']._serialized_start=1078
+  _globals['_GENERATERESPONSE']._serialized_end=1295
+  _globals['_STARTED']._serialized_start=1297
+  _globals['_STARTED']._serialized_end=1339
+  _globals['_TOOLCALLDELTA']._serialized_start=1341
+  _globals['_TOOLCALLDELTA']._serialized_end=1416
+  _globals['_FINISHED']._serialized_start=1418
+  _globals['_FINISHED']._serialized_end=1473
+  _globals['_STARTTURNREQUEST']._serialized_start=1475
+  _globals['_STARTTURNREQUEST']._serialized_end=1527
+  _globals['_STARTTURNRESPONSE']._serialized_start=1529
+  _globals['_STARTTURNRESPONSE']._serialized_end=1565
+  _globals['_LISTMODELSREQUEST']._serialized_start=1567
+  _globals['_LISTMODELSREQUEST']._serialized_end=1586
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1588
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1651
+  _globals['_MODEL']._serialized_start=1653
+  _globals['_MODEL']._serialized_end=1714
+  _globals['_GETPROVIDERSTATUSREQUEST']._serialized_start=1716
+  _globals['_GETPROVIDERSTATUSREQUEST']._serialized_end=1742
+  _globals['_GETPROVIDERSTATUSRESPONSE']._serialized_start=1744
+  _globals['_GETPROVIDERSTATUSRESPONSE']._serialized_end=1822
+  _globals['_TARGETSTATUS']._serialized_start=1825
+  _globals['_TARGETSTATUS']._serialized_end=2147
+  _globals['_LLMSERVICE']._serialized_start=2367
+  _globals['_LLMSERVICE']._serialized_end=2765
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ToolChoice:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolChoiceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolChoice.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_CHOICE_UNSPECIFIED: _ToolChoice.ValueType  # 0
+    """It decides by itself."""
+    TOOL_CHOICE_NONE: _ToolChoice.ValueType  # 1
+    """It may not."""
+    TOOL_CHOICE_REQUIRED: _ToolChoice.ValueType  # 2
+    """It must ask for at least one."""
+
+class ToolChoice(_ToolChoice, metaclass=_ToolChoiceEnumTypeWrapper):
+    """Whether the model must ask for a tool."""
+
+TOOL_CHOICE_UNSPECIFIED: ToolChoice.ValueType  # 0
+"""It decides by itself."""
+TOOL_CHOICE_NONE: ToolChoice.ValueType  # 1
+"""It may not."""
+TOOL_CHOICE_REQUIRED: ToolChoice.ValueType  # 2
+"""It must ask for at least one."""
+Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
+
 class _BreakerState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -68,11 +92,17 @@ class Part(_message.Message):
     text: _builtins.str
     """Not empty."""
     @_builtins.property
-    def image(self) -> Global___Image: ...
+    def image(self) -> Global___Image:
+        """ROLE_USER alone."""
+
     @_builtins.property
-    def tool_call(self) -> Global___ToolCall: ...
+    def tool_call(self) -> Global___ToolCall:
+        """ROLE_ASSISTANT alone: as an earlier answer asked for it."""
+
     @_builtins.property
-    def tool_result(self) -> Global___ToolResult: ...
+    def tool_result(self) -> Global___ToolResult:
+        """ROLE_USER alone, in the message behind the call's; every call of that message has its result there."""
+
     def __init__(
         self,
         *,
@@ -101,11 +131,11 @@ class Image(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """https:// only; the provider fetches it."""
+    """https:// only, at most 2,048 characters; the provider fetches it."""
     content: _builtins.bytes
     """At most 3 MiB."""
     media_type: _builtins.str
-    """Such as "image/png"; needed with `content`."""
+    """"image/jpeg", "image/png", "image/gif" or "image/webp"; needed with `content`, empty with `url`."""
     def __init__(
         self,
         *,
@@ -133,9 +163,11 @@ class ToolCall(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """As the model named it; 1 to 200 characters."""
     name: _builtins.str
+    """A tool's name."""
     arguments: _builtins.str
-    """The arguments, a JSON object as text."""
+    """The arguments, a JSON object as text; empty: {}."""
     def __init__(
         self,
         *,
@@ -217,10 +249,11 @@ class Tool(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """1 to 64 characters of A-Z a-z 0-9 _ -; different from the others'."""
     description: _builtins.str
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
-        """JSON Schema of its arguments."""
+        """JSON Schema of its arguments; absent: it takes none."""
 
     def __init__(
         self,
@@ -248,6 +281,9 @@ class GenerateRequest(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
     OWN_KEYS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_NAME_FIELD_NUMBER: _builtins.int
+    ONE_TOOL_CALL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model or a route of ListModels; empty: the default route."""
     temperature: _builtins.float
@@ -260,6 +296,12 @@ class GenerateRequest(_message.Message):
     API_KEY_REFUSED, and the platform's is not used instead. UNAVAILABLE (UNAVAILABLE): the keys can't be looked up. Without
     an acting user ("x-switchboard-user") it says nothing.
     """
+    tool_choice: Global___ToolChoice.ValueType
+    """Only with tools."""
+    tool_choice_name: _builtins.str
+    """The one tool that the model must ask for; empty: `tool_choice` says."""
+    one_tool_call: _builtins.bool
+    """The model may ask for one tool at the most."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputMessage]:
         """At least one that is not ROLE_SYSTEM; at most 10,000, and 10,000 parts all together."""
@@ -269,7 +311,9 @@ class GenerateRequest(_message.Message):
         """At most 4, each not empty."""
 
     @_builtins.property
-    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]: ...
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
+        """At most 128."""
+
     def __init__(
         self,
         *,
@@ -280,10 +324,13 @@ class GenerateRequest(_message.Message):
         stop: _abc.Iterable[_builtins.str] | None = ...,
         tools: _abc.Iterable[Global___Tool] | None = ...,
         own_keys: _builtins.bool = ...,
+        tool_choice: Global___ToolChoice.ValueType = ...,
+        tool_choice_name: _builtins.str = ...,
+        one_tool_call: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "model", b"model", "own_keys", b"own_keys", "stop", b"stop", "temperature", b"temperature", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "model", b"model", "one_tool_call", b"one_tool_call", "own_keys", b"own_keys", "stop", b"stop", "temperature", b"temperature", "tool_choice", b"tool_choice", "tool_choice_name", b"tool_choice_name", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
@@ -303,12 +350,14 @@ class GenerateResponse(_message.Message):
     text: _builtins.str
     """Text to add; not empty."""
     reasoning: _builtins.str
-    """The model's reasoning, where it shows it; never part of the answer."""
+    """The model's reasoning, where it shows it, to add to what came of it; never part of the answer. Of one that broke off
+    before its first text it may be followed by another's.
+    """
     @_builtins.property
     def started(self) -> Global___Started: ...
     @_builtins.property
     def tool_call(self) -> Global___ToolCallDelta:
-        """A piece of a tool call."""
+        """A piece of a tool call. Once one has come, an answer that breaks off is not gone on with: the call ends with a status."""
 
     @_builtins.property
     def finished(self) -> Global___Finished:

@@ -62,9 +62,10 @@ class LLMServiceServicer:
     """
 
     def Generate(self, request, context):
-        """Streams one answer to the messages given. Stateless: stores nothing, belongs to no chat. Falls back along the
-        model's route; text that was cut off is gone on with by another target where that can be. Cancelling the call ends the provider's, and the bill. Not idempotent, but
-        harmless to repeat. Set a deadline: without one it ends after 3 minutes.
+        """Streams one answer to the messages given. Stateless: stores nothing but what it cost, belongs to no chat. Falls back
+        along the model's route; text that was cut off is gone on with by another target where that can be. Cancelling the
+        call ends the provider's, and the bill. Not idempotent, but harmless to repeat as long as nothing has been streamed.
+        Set a deadline: without one it ends after 3 minutes.
         NOT_FOUND: the model is unknown. UNAVAILABLE (PROVIDER_UNAVAILABLE): no target of the route could answer; RetryInfo
         says when to try again. FAILED_PRECONDITION (NO_API_KEY, API_KEY_REFUSED, PROVIDER_REFUSED), OUT_OF_RANGE
         (CONTEXT_TOO_LONG): a retry fails again. RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): retry later.

@@ -40,9 +40,10 @@ class LLMServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LLMServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_llm_pb2.GenerateRequest, _llm_pb2.GenerateResponse]
-    """Streams one answer to the messages given. Stateless: stores nothing, belongs to no chat. Falls back along the
-    model's route; text that was cut off is gone on with by another target where that can be. Cancelling the call ends the provider's, and the bill. Not idempotent, but
-    harmless to repeat. Set a deadline: without one it ends after 3 minutes.
+    """Streams one answer to the messages given. Stateless: stores nothing but what it cost, belongs to no chat. Falls back
+    along the model's route; text that was cut off is gone on with by another target where that can be. Cancelling the
+    call ends the provider's, and the bill. Not idempotent, but harmless to repeat as long as nothing has been streamed.
+    Set a deadline: without one it ends after 3 minutes.
     NOT_FOUND: the model is unknown. UNAVAILABLE (PROVIDER_UNAVAILABLE): no target of the route could answer; RetryInfo
     says when to try again. FAILED_PRECONDITION (NO_API_KEY, API_KEY_REFUSED, PROVIDER_REFUSED), OUT_OF_RANGE
     (CONTEXT_TOO_LONG): a retry fails again. RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): retry later.
@@ -64,9 +65,10 @@ class LLMServiceAsyncStub(LLMServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_llm_pb2.GenerateRequest, _llm_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Streams one answer to the messages given. Stateless: stores nothing, belongs to no chat. Falls back along the
-    model's route; text that was cut off is gone on with by another target where that can be. Cancelling the call ends the provider's, and the bill. Not idempotent, but
-    harmless to repeat. Set a deadline: without one it ends after 3 minutes.
+    """Streams one answer to the messages given. Stateless: stores nothing but what it cost, belongs to no chat. Falls back
+    along the model's route; text that was cut off is gone on with by another target where that can be. Cancelling the
+    call ends the provider's, and the bill. Not idempotent, but harmless to repeat as long as nothing has been streamed.
+    Set a deadline: without one it ends after 3 minutes.
     NOT_FOUND: the model is unknown. UNAVAILABLE (PROVIDER_UNAVAILABLE): no target of the route could answer; RetryInfo
     says when to try again. FAILED_PRECONDITION (NO_API_KEY, API_KEY_REFUSED, PROVIDER_REFUSED), OUT_OF_RANGE
     (CONTEXT_TOO_LONG): a retry fails again. RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): retry later.
@@ -91,9 +93,10 @@ class LLMServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _llm_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_llm_pb2.GenerateResponse], _abc.AsyncIterator[_llm_pb2.GenerateResponse]]:
-        """Streams one answer to the messages given. Stateless: stores nothing, belongs to no chat. Falls back along the
-        model's route; text that was cut off is gone on with by another target where that can be. Cancelling the call ends the provider's, and the bill. Not idempotent, but
-        harmless to repeat. Set a deadline: without one it ends after 3 minutes.
+        """Streams one answer to the messages given. Stateless: stores nothing but what it cost, belongs to no chat. Falls back
+        along the model's route; text that was cut off is gone on with by another target where that can be. Cancelling the
+        call ends the provider's, and the bill. Not idempotent, but harmless to repeat as long as nothing has been streamed.
+        Set a deadline: without one it ends after 3 minutes.
         NOT_FOUND: the model is unknown. UNAVAILABLE (PROVIDER_UNAVAILABLE): no target of the route could answer; RetryInfo
         says when to try again. FAILED_PRECONDITION (NO_API_KEY, API_KEY_REFUSED, PROVIDER_REFUSED), OUT_OF_RANGE
         (CONTEXT_TOO_LONG): a retry fails again. RESOURCE_EXHAUSTED (RATE_LIMITED, OVERLOADED): retry later.

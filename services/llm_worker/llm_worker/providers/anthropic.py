@@ -110,6 +110,10 @@ class AnthropicClient:
         finally:
             await body.aclose()
 
+    async def count_tokens(self, request: ProviderRequest, key: str | None = None) -> int | None:
+        """As the port says."""
+        return None
+
 
 def _parameters(request: ProviderRequest) -> dict[str, Any]:
     roles = {Role.USER: "user", Role.ASSISTANT: "assistant"}
