@@ -1,4 +1,4 @@
-"""An answer: the pieces of text a plan asks for, each already escaped for the inside of a JSON string.
+"""An answer: the pieces of text a plan asks for, each already escaped for the inside of a JSON string, and tool calls.
 
 Pieces are made when they are sent, not before: a timestamp is then true, and a million deltas cost no memory.
 """
@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from simulator.plan import TIMESTAMP_CHARS, Plan
+from simulator.plan import TIMESTAMP_CHARS, Plan, PlannedCall
 
 GENERATED_CHARS = 16
 """Characters of a generated delta when the plan does not say: about three tokens, a provider's usual delta."""
+
+ARGUMENT_CHARS = 8
+"""Characters of a piece of a tool call's arguments when the plan does not say: a few tokens, as providers send them."""
 
 TIMESTAMP_MODULUS = 10**16
 """Sixteen digits hold 115 days of uptime; beyond that the leading digit is dropped rather than the width broken."""
@@ -49,12 +52,25 @@ def generated_delta(n: int, chars: int = GENERATED_CHARS) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`count` pieces; `words` are given, or None where they are generated `chars` long."""
+    """`count` pieces of text; `words` are given, or None where they are generated `chars` long. Then `calls`, whose
+    arguments come in pieces of `argument_chars`."""
 
     count: int
     words: tuple[str, ...] | None
     chars: int
     timestamps: bool
+    calls: tuple[PlannedCall, ...] = ()
+    argument_chars: int = ARGUMENT_CHARS
+
+    @property
+    def deltas(self) -> int:
+        """How many all in all: a call has one for its beginning and one for each piece of its arguments."""
+        return self.count + sum(1 + len(self.arguments(call)) for call in self.calls)
+
+    @property
+    def has_text(self) -> bool:
+        """An answer is text, though it may be empty, unless it only asks for tools."""
+        return self.count > 0 or not self.calls
 
     def pieces(self) -> Iterator[bytes]:
         """Each piece, made at the moment it is asked for."""
@@ -63,6 +79,11 @@ class Answer:
         if self.timestamps:
             return self._stamped()
         return (generated_delta(n, self.chars).encode() for n in range(self.count))
+
+    def arguments(self, call: PlannedCall) -> list[str]:
+        """A call's arguments in pieces; joined they are the arguments."""
+        size = self.argument_chars
+        return [call.arguments[at : at + size] for at in range(0, len(call.arguments), size)]
 
     def _stamped(self) -> Iterator[bytes]:
         pad = self.chars - TIMESTAMP_CHARS
@@ -76,15 +97,18 @@ def compose_answer(plan: Plan, default_text: str) -> Answer:
     """The answer a plan asks for; `default_text` where it asks for none."""
     if plan.text is None and plan.deltas is not None:
         least = TIMESTAMP_CHARS if plan.timestamps else 1
-        return Answer(plan.deltas, None, max(least, plan.delta_chars or GENERATED_CHARS), plan.timestamps)
-    text = default_text if plan.text is None else plan.text
+        chars = max(least, plan.delta_chars or GENERATED_CHARS)
+        return Answer(plan.deltas, None, chars, plan.timestamps, plan.tool_calls)
+    unsaid = "" if plan.tool_calls else default_text
+    text = unsaid if plan.text is None else plan.text
     if plan.deltas:
         words = split_evenly(text, plan.deltas)
     elif plan.delta_chars:
         words = [text[at : at + plan.delta_chars] for at in range(0, len(text), plan.delta_chars)]
     else:
         words = split_words(text)
-    return Answer(len(words), tuple(words), 0, timestamps=False)
+    argument_chars = plan.delta_chars or ARGUMENT_CHARS
+    return Answer(len(words), tuple(words), 0, False, plan.tool_calls, argument_chars)
 
 
 def go_on(plan: Plan, said: str) -> Plan:

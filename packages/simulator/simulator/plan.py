@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+import orjson
+
 T = TypeVar("T")
 
 FOREVER_MS = 10_000_000_000.0
@@ -35,8 +37,27 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A tool that the answer asks for. `arguments`: JSON as text, broken too; `id`: "" lets the wire make one."""
+
+    name: str
+    arguments: str = "{}"
+    id: str = ""
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments as an object; {} where they are none."""
+        try:
+            value = orjson.loads(self.arguments)
+        except orjson.JSONDecodeError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What to answer. Every `*_after` counts deltas of the answer's text that were sent before the fault.
+    """What to answer. Every `*_after` counts deltas that were sent before the fault: those of the answer's text, then
+    of each tool call its beginning and each piece of its arguments.
 
     text: the whole answer, streamed word by word, or in `deltas` equal parts, or in parts of `delta_chars`.
     goes_on: to a conversation with a part of `text` as its last assistant message, the rest of it, behind that many
@@ -44,6 +65,7 @@ class Plan:
     deltas, delta_chars: without `text`, that many generated deltas of that many characters (16 by default).
     timestamps: each generated delta starts with the monotonic clock's nanoseconds at sending (16 digits, a space).
     reasoning: streamed word by word before the text, as the provider's reasoning deltas; `*_after` does not count it.
+    tool_calls: asked for behind the text; without `text` and `deltas` there is none. The finish reason is tool_calls.
     headers_ms: from the request's last byte to the response's headers; `FOREVER_MS` is never.
     first_token_ms: from the headers to the first delta. interval_ms: between deltas.
     finish_reason: stop, length, content_filter, tool_calls (translated), or any other word, sent as it is.
@@ -63,6 +85,9 @@ class Plan:
     error_after: the provider's in-band error event, then the end.
     no_done: the last event ([DONE], message_stop) is left out and the connection stays open.
     no_finish: a clean end without finish reason.
+
+    count_status, count_ms: of a request to count tokens, which takes nothing else of a plan but `usage.input_tokens`,
+        `message`, `error_type` and `retry_after`: an HTTP error instead of the count, and the wait before either.
     """
 
     text: str | None = None
@@ -71,6 +96,7 @@ class Plan:
     delta_chars: int | None = None
     timestamps: bool = False
     reasoning: str | None = None
+    tool_calls: tuple[PlannedCall, ...] = ()
     headers_ms: float = 0
     first_token_ms: float = 0
     interval_ms: float | None = None
@@ -94,6 +120,9 @@ class Plan:
     error_after: int | None = None
     no_done: bool = False
     no_finish: bool = False
+
+    count_status: int | None = None
+    count_ms: float = 0
 
 
 def parse_plan(value: object) -> Plan:
@@ -149,9 +178,26 @@ def _usage(name: str, value: object) -> Usage:
     return Usage(**_parse_fields(value, readers, "usage field"))
 
 
+def _calls(name: str, value: object) -> tuple[PlannedCall, ...]:
+    if not isinstance(value, list):
+        raise PlanError(f"{name}: expected a list, got {value!r}")
+    for given in value:
+        if not isinstance(given, Mapping) or not given.get("name"):
+            raise PlanError(f"{name}: expected objects with a name, got {given!r}")
+    return tuple(PlannedCall(**_parse_fields(given, CALL_FIELDS, "field of a tool call")) for given in value)
+
+
+def _arguments(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return orjson.dumps(value).decode()
+    return _text(name, value)
+
+
 def _optional(read: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
     return lambda name, value: None if value is None else read(name, value)
 
+
+CALL_FIELDS: dict[str, Callable[[str, Any], Any]] = {"name": _text, "arguments": _arguments, "id": _text}
 
 PLAN_FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "text": _optional(_text),
@@ -160,6 +206,7 @@ PLAN_FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "delta_chars": _optional(_whole(1, 1_000_000)),
     "timestamps": _flag,
     "reasoning": _optional(_text),
+    "tool_calls": _calls,
     "headers_ms": _quantity,
     "first_token_ms": _quantity,
     "interval_ms": _optional(_quantity),
@@ -181,5 +228,7 @@ PLAN_FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "error_after": _optional(_whole(0)),
     "no_done": _flag,
     "no_finish": _flag,
+    "count_status": _optional(_whole(400, 599)),
+    "count_ms": _quantity,
 }
 """How each field is read; the same names as `Plan`'s, which a test asserts."""

@@ -31,6 +31,13 @@ class PlanBook:
             return None
         return queue.plans.popleft() if queue.plans else queue.then
 
+    def peek(self, provider: str) -> Plan | None:
+        """The plan that the provider's next request will take."""
+        queue = self._queues.get(provider)
+        if queue is None:
+            return None
+        return queue.plans[0] if queue.plans else queue.then
+
     def remaining(self) -> dict[str, int]:
         """How many plans wait, by provider; `then` not counted."""
         return {provider: len(queue.plans) for provider, queue in self._queues.items()}

@@ -6,7 +6,7 @@ are its schedule, whoever plays it decides what late means), so it can be tested
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -58,7 +58,8 @@ class Call:
 
     @property
     def finish_reason(self) -> str:
-        return "stop" if self.plan.finish_reason is None else self.plan.finish_reason
+        usual = "tool_calls" if self.answer.calls else "stop"
+        return usual if self.plan.finish_reason is None else self.plan.finish_reason
 
 
 def ms_to_ns(milliseconds: float) -> int:
@@ -72,6 +73,13 @@ def play_error(plan: Plan, response: bytes) -> Iterator[Step]:
     yield End(Way.KEEP, Outcome.FAULTED)
 
 
+def play_count(plan: Plan, response: bytes) -> Iterator[Step]:
+    """A count of tokens, or the error instead of it."""
+    yield ms_to_ns(plan.count_ms)
+    yield response
+    yield End(Way.KEEP, Outcome.COMPLETED if plan.count_status is None else Outcome.FAULTED)
+
+
 def play_reset(plan: Plan) -> Iterator[Step]:
     """A reset instead of a response."""
     yield ms_to_ns(plan.headers_ms)
@@ -83,27 +91,31 @@ def play_stream(call: Call, in_band: ProviderError) -> Iterator[Step]:
     plan, encoder, entry, interval_ns = call.plan, call.encoder, call.entry, call.interval_ns
     yield ms_to_ns(plan.headers_ms)
     entry.status = 200
-    yield call.stream_head + encoder.opening(reasoning=plan.reasoning is not None)
+    answer = call.answer
+    yield call.stream_head + encoder.opening(reasoning=plan.reasoning is not None, text=answer.has_text)
     wait_ns = ms_to_ns(plan.first_token_ms)
     if plan.reasoning is not None:
         for word in split_words(plan.reasoning):
             yield wait_ns
             yield encoder.reasoning(escape(word))
             wait_ns = interval_ns
-        yield encoder.end_reasoning()
+        yield encoder.end_reasoning(text=answer.has_text)
     ending_after = min(
         (after for after in (plan.cut_after, plan.reset_after, plan.error_after) if after is not None), default=-1
     )
-    encode, stall_after, malformed_at = encoder.delta, plan.stall_after, plan.malformed_at
-    pieces, count = call.answer.pieces(), call.answer.count
-    for sent in range(count + 1):
+    encode: Callable[[bytes], bytes] = encoder.delta
+    stall_after, malformed_at = plan.stall_after, plan.malformed_at
+    pieces, count, calls = answer.pieces(), answer.count, answer.calls
+    for sent in range(answer.deltas + 1):
         if sent == stall_after:
             yield from _stall(plan, encoder)
         if sent == ending_after:
             yield from _break_off(plan, encoder, in_band)
             return
         if sent == count:
-            break
+            if not calls:
+                break
+            encode, pieces, count, calls = _as_it_is, _call_deltas(answer, encoder), answer.deltas, ()
         # The wait comes before the piece is asked for: a timestamp is made when its time has come.
         yield wait_ns
         wait_ns = interval_ns
@@ -111,6 +123,17 @@ def play_stream(call: Call, in_band: ProviderError) -> Iterator[Step]:
         entry.deltas_sent = sent + 1
         yield encode(piece) if sent + 1 != malformed_at else encoder.malformed()
     yield from _finish(call)
+
+
+def _as_it_is(delta: bytes) -> bytes:
+    return delta
+
+
+def _call_deltas(answer: Answer, encoder: Encoder) -> Iterator[bytes]:
+    for at, call in enumerate(answer.calls):
+        yield encoder.begin_call(at, call)
+        for piece in answer.arguments(call):
+            yield encoder.arguments(at, escape(piece))
 
 
 def _stall(plan: Plan, encoder: Encoder) -> Iterator[Step]:
@@ -151,7 +174,7 @@ def _finish(call: Call) -> Iterator[Step]:
 def play_whole(call: Call, error_response: bytes) -> Iterator[Step]:
     """An answer that is not streamed. It takes as long as the stream would; `error_response` is for `error_after`,
     which has no in-band form here, and a cut comes in the middle of the body."""
-    plan, count = call.plan, call.answer.count
+    plan, count = call.plan, call.answer.deltas
     wait_ns = ms_to_ns(plan.headers_ms) + ms_to_ns(plan.first_token_ms) + call.interval_ns * max(0, count - 1)
     if plan.stall_after is not None and plan.stall_after <= count:
         wait_ns += ms_to_ns(plan.stall_ms)
@@ -163,9 +186,10 @@ def play_whole(call: Call, error_response: bytes) -> Iterator[Step]:
         return
     call.entry.status = 200
     call.entry.deltas_sent = count
-    text = b"".join(call.answer.pieces())
+    text = b"".join(call.answer.pieces()) if call.answer.has_text else None
     reasoning = None if plan.reasoning is None else escape(plan.reasoning)
-    body = call.encoder.whole(text, reasoning, None if plan.no_finish else call.finish_reason, call.counts)
+    finish = None if plan.no_finish else call.finish_reason
+    body = call.encoder.whole(text, reasoning, call.answer.calls, finish, call.counts)
     if plan.malformed_at is not None and plan.malformed_at <= count:
         body = body[: len(body) // 2]
     head = call.whole_head + b"content-length: %d\r\n\r\n" % len(body)

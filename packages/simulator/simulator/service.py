@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
@@ -21,10 +21,10 @@ from simulator.directive import find_directive
 from simulator.embeddings import answer_embedding, read_embedding
 from simulator.exchange import Exchange
 from simulator.http_server import HttpConnection, HttpRequest
-from simulator.plan import Plan, PlanError
+from simulator.plan import Plan, PlanError, PlannedCall
 from simulator.plan_book import PlanBook
 from simulator.record import KEPT_BODY_BYTES, Entry, Outcome, Record, fingerprint
-from simulator.script import Call, Step, ms_to_ns, play_error, play_reset, play_stream, play_whole
+from simulator.script import Call, Step, ms_to_ns, play_count, play_error, play_reset, play_stream, play_whole
 from simulator.ticker import Ticker
 from simulator.wire import ChatRequest, ProviderError, Refused, TokenCounts, Wire
 from simulator.wire_anthropic import AnthropicWire
@@ -53,7 +53,7 @@ class Service:
         self._book = PlanBook()
         self._record = Record()
         self._admin = Admin(self._book, self._record)
-        self._wires: dict[str, Wire] = {"anthropic": AnthropicWire()}
+        self._anthropic = AnthropicWire()
         self._numbers = count(1)
 
     def handle(self, request: HttpRequest, connection: HttpConnection) -> None:
@@ -76,6 +76,8 @@ class Service:
         chat_path = "/v1/messages" if provider == "anthropic" else "/v1/chat/completions"
         if (request.method, rest) == ("POST", chat_path):
             self._chat(provider, wire, request, connection, n)
+        elif wire is self._anthropic and (request.method, rest) == ("POST", "/v1/messages/count_tokens"):
+            self._count(request, connection, n)
         elif (request.method, rest) == ("POST", "/v1/embeddings") and provider != "anthropic":
             self._embed(provider, wire, request, connection, n)
         elif (request.method, rest) == ("GET", "/v1/models"):
@@ -95,6 +97,30 @@ class Service:
             entry.end(Outcome.REFUSED, time.monotonic_ns())
             connection.respond(_error_response(wire, refusal.error, None, n, request.keep_alive))
             return
+        connection.begin(Exchange(script, connection, self._ticker, entry, time.monotonic_ns))
+
+    def _count(self, request: HttpRequest, connection: HttpConnection, n: int) -> None:
+        wire = self._anthropic
+        entry = self._note("anthropic", request.path, wire.read_key(request.headers), n)
+        try:
+            asked = wire.read_count(request.body)
+            self._keep(entry, asked)
+            # The queue's next plan is the chat's, which often follows a count.
+            plan, _ = self._plan("anthropic", wire, asked, entry, take=False)
+        except Refused as refusal:
+            entry.status = refusal.error.status
+            entry.end(Outcome.REFUSED, time.monotonic_ns())
+            connection.respond(_error_response(wire, refusal.error, None, n, request.keep_alive))
+            return
+        if plan.count_status is None:
+            entry.status = 200
+            counts = self._counted(asked, 0, 0).overridden(plan.usage)
+            response = _head(200, wire.response_headers(n), request.keep_alive) + _sized(wire.count_body(counts))
+        else:
+            entry.status = plan.count_status
+            error = wire.planned_error(replace(plan, status=plan.count_status, code=None))
+            response = _error_response(wire, error, plan.retry_after, n, request.keep_alive)
+        script = play_count(plan, response)
         connection.begin(Exchange(script, connection, self._ticker, entry, time.monotonic_ns))
 
     def _embed(self, provider: str, wire: Wire, request: HttpRequest, connection: HttpConnection, n: int) -> None:
@@ -117,7 +143,7 @@ class Service:
         connection.send(_error_response(wire, wire.too_large(), None, next(self._numbers), keep_alive=False))
 
     def _wire(self, provider: str) -> Wire:
-        return self._wires.get(provider) or OpenAIWire(provider)
+        return self._anthropic if provider == "anthropic" else OpenAIWire(provider)
 
     def _note(self, provider: str, path: str, key: str | None, n: int) -> Entry:
         entry = Entry(
@@ -135,14 +161,26 @@ class Service:
         self._record.add(entry)
         return entry
 
-    def _plan(self, provider: str, wire: Wire, chat: ChatRequest, entry: Entry) -> tuple[Plan, str]:
+    def _keep(self, entry: Entry, chat: ChatRequest) -> None:
+        entry.model, entry.stream, entry.parameters = chat.model, chat.stream, chat.parameters
+        if chat.body_bytes <= KEPT_BODY_BYTES:
+            entry.messages = chat.messages
+        else:
+            entry.parameters = {"omitted_bytes": chat.body_bytes}
+
+    def _counted(self, chat: ChatRequest, output: int, reasoning: int) -> TokenCounts:
+        return TokenCounts(max(1, chat.body_bytes // BYTES_A_TOKEN), max(1, output + reasoning), reasoning=reasoning)
+
+    def _plan(
+        self, provider: str, wire: Wire, chat: ChatRequest, entry: Entry, *, take: bool = True
+    ) -> tuple[Plan, str]:
         """The plan and the question without its directive. Raises: Refused."""
         question = chat.user_texts[-1] if chat.user_texts else ""
         try:
             directive = find_directive(chat.user_texts, provider)
         except PlanError as exc:
             raise Refused(wire.bad_request(f"simulator: {exc}")) from exc
-        queued = self._book.take(provider)
+        queued = self._book.take(provider) if take else self._book.peek(provider)
         if directive is not None:
             question = directive.rest
         if queued is not None:
@@ -157,11 +195,7 @@ class Service:
     def _script(
         self, provider: str, wire: Wire, chat: ChatRequest, entry: Entry, n: int, keep_alive: bool
     ) -> Iterator[Step]:
-        entry.model, entry.stream, entry.parameters = chat.model, chat.stream, chat.parameters
-        if chat.body_bytes <= KEPT_BODY_BYTES:
-            entry.messages = chat.messages
-        else:
-            entry.parameters = {"omitted_bytes": chat.body_bytes}
+        self._keep(entry, chat)
         plan, question = self._plan(provider, wire, chat, entry)
         refuses = wire.refuses_prefill(chat.model) if plan.refuse_prefill is None else plan.refuse_prefill
         if chat.prefilled and refuses:
@@ -173,14 +207,11 @@ class Service:
             entry.status = error.status
             return play_error(plan, _error_response(wire, error, plan.retry_after, n, keep_alive))
         plan = go_on(plan, chat.said)
+        if chat.forced_tool and plan.text is None and plan.deltas is None and not plan.tool_calls:
+            plan = replace(plan, tool_calls=(PlannedCall(chat.forced_tool),))
         answer = compose_answer(plan, introduce(provider, chat.model, question, len(chat.user_texts)))
         reasoning_tokens = 0 if plan.reasoning is None else len(split_words(plan.reasoning))
-        counted = TokenCounts(
-            input=max(1, chat.body_bytes // BYTES_A_TOKEN),
-            output=max(1, answer.count + reasoning_tokens),
-            reasoning=reasoning_tokens,
-        )
-        counts = counted.overridden(plan.usage)
+        counts = self._counted(chat, answer.deltas, reasoning_tokens).overridden(plan.usage)
         interval_ms = self._settings.delta_interval_ms if plan.interval_ms is None else plan.interval_ms
         own = wire.response_headers(n)
         call = Call(

@@ -6,13 +6,14 @@ framed for chunked transfer encoding, one HTTP chunk an event; `whole` and error
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
 
-from simulator.plan import Plan, Usage
+from simulator.plan import Plan, PlannedCall, Usage
 
 LAST_CHUNK = b"0\r\n\r\n"
 """Ends a chunked body."""
@@ -47,12 +48,14 @@ class ChatRequest:
     """Every other field of the body."""
     stream: bool
     user_texts: tuple[str, ...]
-    """The texts of the user's messages, in order."""
+    """The texts of the user's messages, in order, with those of tools' results."""
     said: str
     """The text of the assistant's last message; empty: there is none."""
     prefilled: bool
     """The last message is the assistant's."""
     body_bytes: int
+    forced_tool: str = ""
+    """What must be called, the first of several; empty: nothing must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +82,25 @@ class TokenCounts:
 
 class Encoder(Protocol):
     """Writes one answer. A stream is `opening`, then `reasoning`* and `end_reasoning` if there is any, then `delta`*,
-    then `closing` and `last`. Text comes already escaped for the inside of a JSON string."""
+    then of each tool call `begin_call` and `arguments`*, then `closing` and `last`. Text comes already escaped for the
+    inside of a JSON string. `text`: whether text or, where there is none at all, a tool call comes next."""
 
     ping: bytes
     last: bytes
 
-    def opening(self, *, reasoning: bool) -> bytes: ...
+    def opening(self, *, reasoning: bool, text: bool) -> bytes: ...
 
     def reasoning(self, escaped: bytes) -> bytes: ...
 
-    def end_reasoning(self) -> bytes: ...
+    def end_reasoning(self, *, text: bool) -> bytes: ...
 
     def delta(self, escaped: bytes) -> bytes: ...
+
+    def begin_call(self, at: int, call: PlannedCall) -> bytes:
+        """The answer's call number `at`, from 0, without its arguments."""
+        ...
+
+    def arguments(self, at: int, escaped: bytes) -> bytes: ...
 
     def malformed(self) -> bytes:
         """A delta's event whose JSON is cut in the middle."""
@@ -102,7 +112,14 @@ class Encoder(Protocol):
         """The in-band error event."""
         ...
 
-    def whole(self, text: bytes, reasoning: bytes | None, finish_reason: str | None, counts: TokenCounts) -> bytes:
+    def whole(
+        self,
+        text: bytes | None,
+        reasoning: bytes | None,
+        calls: Sequence[PlannedCall],
+        finish_reason: str | None,
+        counts: TokenCounts,
+    ) -> bytes:
         """The body of an answer that is not streamed; texts escaped."""
         ...
 
@@ -163,6 +180,15 @@ def read_object(body: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def is_base64(text: str) -> bool:
+    """Whether all of it is."""
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 def join_text(content: object) -> str:

@@ -8,19 +8,21 @@ older `x-api-key` and 2023-06-01 are spoken too. Request and first events:
     event: message_start
     data: {"type":"message_start","message":{"id":"msg_...","type":"message","role":"assistant",...}}
 
-Deviations: keys that contain `invalid` or `spent` are refused as such and every other key is good; tools, images and
-`max_tokens` are accepted and have no effect on the answer; `count_tokens`, batches and files are unknown paths.
+What a request may hold is `content_anthropic`'s. Deviations: keys that contain `invalid` or `spent` are refused as such
+and every other key is good; `max_tokens` has no effect on the answer; a count of tokens is a quarter of the request's
+bytes, as in an answer's usage; batches and files are unknown paths.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from simulator.plan import Plan
+from simulator.content_anthropic import check_messages, check_tools, text_of
+from simulator.plan import Plan, PlannedCall
 from simulator.wire import (
     ChatRequest,
     ProviderError,
@@ -73,6 +75,25 @@ BODY_FIELDS = frozenset(
         "workspace_id",
     }
 )
+
+COUNT_FIELDS = frozenset(
+    {
+        "cache_control",
+        "context_management",
+        "mcp_servers",
+        "messages",
+        "model",
+        "output_config",
+        "speed",
+        "system",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "user_profile_id",
+        "workspace_id",
+    }
+)
+"""Of a request to count its tokens."""
 
 SAMPLING_FIELDS = frozenset({"temperature", "top_p", "top_k"})
 """Removed in API version 2026-10-21: refused even at their defaults."""
@@ -151,19 +172,9 @@ class AnthropicWire:
             raise Refused(self.planned_error(Plan(code="insufficient_quota")))
 
     def read_chat(self, headers: Mapping[str, str], body: bytes) -> ChatRequest:
-        value = read_object(body)
-        if value is None:
-            raise Refused(_error(400, "The request body is not valid JSON"))
-        for name in ("max_tokens", "messages", "model"):
-            if value.get(name) is None:
-                raise Refused(_error(400, f"{name}: Field required"))
         removed = SAMPLING_FIELDS if headers.get("anthropic-version") != "2023-06-01" else frozenset()
-        for name in value:
-            if name not in BODY_FIELDS or name in removed:
-                raise Refused(_error(400, f"{name}: Extra inputs are not permitted"))
-        model, messages, max_tokens = value["model"], value["messages"], value["max_tokens"]
-        if not isinstance(model, str) or not model:
-            raise Refused(_error(400, "model: String should have at least 1 character"))
+        value = _read_fields(body, BODY_FIELDS - removed, ("max_tokens", "messages", "model"))
+        max_tokens = value["max_tokens"]
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int):
             raise Refused(_error(400, "max_tokens: Input should be a valid integer"))
         if max_tokens < 1:
@@ -171,21 +182,11 @@ class AnthropicWire:
         temperature = value.get("temperature")
         if temperature is not None and not (isinstance(temperature, int | float) and 0 <= temperature <= 1):
             raise Refused(_error(400, "temperature: range: 0..1"))
-        if not isinstance(messages, list):
-            raise Refused(_error(400, "messages: Input should be a valid list"))
-        _check_messages(messages)
-        parameters = {name: given for name, given in value.items() if name not in {"model", "messages"}}
-        said = [each for each in messages if each["role"] == "assistant"]
-        return ChatRequest(
-            model=model,
-            messages=messages,
-            parameters=parameters,
-            stream=value.get("stream") is True,
-            user_texts=tuple(join_text(each["content"]) for each in messages if each["role"] == "user"),
-            said=join_text(said[-1].get("content")) if said else "",
-            prefilled=messages[-1]["role"] == "assistant",
-            body_bytes=len(body),
-        )
+        return _read_request(value, len(body))
+
+    def read_count(self, body: bytes) -> ChatRequest:
+        """A request to count the tokens of one. Raises: Refused."""
+        return _read_request(_read_fields(body, COUNT_FIELDS, ("messages", "model")), len(body))
 
     def refuses_prefill(self, model: str) -> bool:
         return PREFILLABLE.match(model) is None
@@ -243,38 +244,48 @@ class AnthropicWire:
         ]
         return orjson.dumps({"data": rows, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]})
 
+    def count_body(self, counts: TokenCounts) -> bytes:
+        """The answer to a request to count."""
+        return orjson.dumps({"input_tokens": counts.input})
+
     def encoder(self, request: ChatRequest, n: int, created_s: int, counts: TokenCounts) -> AnthropicEncoder:
         return AnthropicEncoder(request.model, n, counts)
 
 
-def _check_messages(messages: list[Any]) -> None:
-    if not messages:
-        raise Refused(_error(400, "messages: at least one message is required"))
-    for at, message in enumerate(messages):
-        if not isinstance(message, dict):
-            raise Refused(_error(400, f"messages.{at}: Input should be an object"))
-        role, content = message.get("role"), message.get("content")
-        if role == "system":
-            text = (
-                'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter, '
-                'not "system" as an input message role.'
-            )
-            raise Refused(_error(400, text))
-        if role not in {"user", "assistant"}:
-            raise Refused(_error(400, f"messages.{at}.role: Input should be 'user' or 'assistant'"))
-        if not isinstance(content, str | list):
-            raise Refused(_error(400, f"messages.{at}.content: Field required"))
-        if not content and not (role == "assistant" and at == len(messages) - 1):
-            text = "all messages must have non-empty content except for the optional final assistant message"
-            raise Refused(_error(400, f"messages.{at}: {text}"))
-        if isinstance(content, list):
-            for part_at, part in enumerate(content):
-                if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-                    raise Refused(_error(400, f"messages.{at}.content.{part_at}.type: Field required"))
-                if part["type"] == "text" and not part.get("text"):
-                    raise Refused(_error(400, "messages: text content blocks must be non-empty"))
-    if messages[0]["role"] != "user":
-        raise Refused(_error(400, 'messages: first message must use the "user" role'))
+def _read_fields(body: bytes, known: frozenset[str], required: tuple[str, ...]) -> dict[str, Any]:
+    value = read_object(body)
+    if value is None:
+        raise Refused(_error(400, "The request body is not valid JSON"))
+    for name in required:
+        if value.get(name) is None:
+            raise Refused(_error(400, f"{name}: Field required"))
+    for name in value:
+        if name not in known:
+            raise Refused(_error(400, f"{name}: Extra inputs are not permitted"))
+    return value
+
+
+def _read_request(value: dict[str, Any], body_bytes: int) -> ChatRequest:
+    model, messages = value["model"], value["messages"]
+    if not isinstance(model, str) or not model:
+        raise Refused(_error(400, "model: String should have at least 1 character"))
+    if not isinstance(messages, list):
+        raise Refused(_error(400, "messages: Input should be a valid list"))
+    check_messages(messages)
+    tools = value.get("tools")
+    forced_tool = check_tools([] if tools is None else tools, value.get("tool_choice"))
+    said = [each for each in messages if each["role"] == "assistant"]
+    return ChatRequest(
+        model=model,
+        messages=messages,
+        parameters={name: given for name, given in value.items() if name not in {"model", "messages"}},
+        stream=value.get("stream") is True,
+        user_texts=tuple(text_of(each["content"]) for each in messages if each["role"] == "user"),
+        said=join_text(said[-1].get("content")) if said else "",
+        prefilled=messages[-1]["role"] == "assistant",
+        body_bytes=body_bytes,
+        forced_tool=forced_tool,
+    )
 
 
 def _error_object(error: ProviderError, n: int) -> dict[str, Any]:
@@ -301,7 +312,7 @@ def _usage(counts: TokenCounts, output_tokens: int) -> dict[str, Any]:
 
 
 class AnthropicEncoder:
-    """One answer's events. The text block's index is 1 when a thinking block came first."""
+    """One answer's events. Its blocks are counted: thinking, text and tool calls, each only where there is any."""
 
     ping = frame(b'event: ping\ndata: {"type": "ping"}\n\n')
     last = _event("message_stop")
@@ -310,18 +321,28 @@ class AnthropicEncoder:
         self._n = n
         self._counts = counts
         self._model = model
-        self._aim(0)
+        self._index = -1
+        self._aim()
 
-    def _aim(self, index: int) -> None:
+    def _begin(self, block: dict[str, Any]) -> bytes:
+        """The next block's start, behind the end of the one before."""
+        ended = self._end_block()
+        self._index += 1
+        self._aim()
+        return ended + _event("content_block_start", index=self._index, content_block=block)
+
+    def _end_block(self) -> bytes:
+        return _event("content_block_stop", index=self._index) if self._index >= 0 else b""
+
+    def _aim(self) -> None:
         # Everything of a delta but its text is known beforehand: the hot path joins bytes and encodes no JSON.
-        self._index = index
         self._before = (
             b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-            b'"delta":{"type":"text_delta","text":"' % index
+            b'"delta":{"type":"text_delta","text":"' % self._index
         )
         self._fixed = len(self._before) + len(b'"}}\n\n')
 
-    def opening(self, *, reasoning: bool) -> bytes:
+    def opening(self, *, reasoning: bool, text: bool) -> bytes:
         usage = {
             **_usage(self._counts, 1),
             "cache_creation": {
@@ -332,12 +353,12 @@ class AnthropicEncoder:
             "inference_geo": "global",
         }
         message = {**self._message(), "content": [], "usage": usage}
-        first = {"type": "thinking", "thinking": "", "signature": ""} if reasoning else {"type": "text", "text": ""}
-        return (
-            _event("message_start", message=message)
-            + _event("content_block_start", index=0, content_block=first)
-            + self.ping
-        )
+        first = b""
+        if reasoning:
+            first = self._begin({"type": "thinking", "thinking": "", "signature": ""})
+        elif text:
+            first = self._begin({"type": "text", "text": ""})
+        return _event("message_start", message=message) + first + self.ping
 
     def _message(self) -> dict[str, Any]:
         return {
@@ -357,16 +378,26 @@ class AnthropicEncoder:
             b'"delta":{"type":"thinking_delta","thinking":"%b"}}\n\n' % escaped
         )
 
-    def end_reasoning(self) -> bytes:
-        self._aim(1)
-        return (
-            _event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "c2ltdWxhdG9y"})
-            + _event("content_block_stop", index=0)
-            + _event("content_block_start", index=1, content_block={"type": "text", "text": ""})
-        )
+    def end_reasoning(self, *, text: bool) -> bytes:
+        signed = _event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "c2ltdWxhdG9y"})
+        return signed + (self._begin({"type": "text", "text": ""}) if text else b"")
 
     def delta(self, escaped: bytes) -> bytes:
         return b'%x\r\n%b%b"}}\n\n\r\n' % (self._fixed + len(escaped), self._before, escaped)
+
+    def begin_call(self, at: int, call: PlannedCall) -> bytes:
+        block = {"type": "tool_use", "id": self._call_id(at, call), "name": call.name, "input": {}}
+        # As the provider does, which sends an empty piece of the arguments first.
+        return self._begin(block) + self.arguments(at, b"")
+
+    def _call_id(self, at: int, call: PlannedCall) -> str:
+        return call.id or f"toolu_sim{self._n:018d}{at:03d}"
+
+    def arguments(self, at: int, escaped: bytes) -> bytes:
+        return frame(
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+            b'"delta":{"type":"input_json_delta","partial_json":"%b"}}\n\n' % (self._index, escaped)
+        )
 
     def malformed(self) -> bytes:
         return frame(self._before[:-9] + b"\n\n")
@@ -374,16 +405,29 @@ class AnthropicEncoder:
     def closing(self, finish_reason: str, counts: TokenCounts) -> bytes:
         delta = _stop(finish_reason)
         usage = {**_usage(counts, counts.output), "output_tokens_details": {"thinking_tokens": counts.reasoning}}
-        return _event("content_block_stop", index=self._index) + _event("message_delta", delta=delta, usage=usage)
+        return self._end_block() + _event("message_delta", delta=delta, usage=usage)
 
     def error(self, error: ProviderError) -> bytes:
         return frame(b"event: error\ndata: %b\n\n" % orjson.dumps(_error_object(error, self._n)))
 
-    def whole(self, text: bytes, reasoning: bytes | None, finish_reason: str | None, counts: TokenCounts) -> bytes:
-        content: list[dict[str, Any]] = [{"type": "text", "text": orjson.Fragment(b'"%b"' % text)}]
+    def whole(
+        self,
+        text: bytes | None,
+        reasoning: bytes | None,
+        calls: Sequence[PlannedCall],
+        finish_reason: str | None,
+        counts: TokenCounts,
+    ) -> bytes:
+        content: list[dict[str, Any]] = []
         if reasoning is not None:
             thinking = orjson.Fragment(b'"%b"' % reasoning)
-            content.insert(0, {"type": "thinking", "thinking": thinking, "signature": "c2ltdWxhdG9y"})
+            content.append({"type": "thinking", "thinking": thinking, "signature": "c2ltdWxhdG9y"})
+        if text is not None:
+            content.append({"type": "text", "text": orjson.Fragment(b'"%b"' % text)})
+        content += [
+            {"type": "tool_use", "id": self._call_id(at, call), "name": call.name, "input": call.input}
+            for at, call in enumerate(calls)
+        ]
         usage = {
             **_usage(counts, counts.output),
             "output_tokens_details": {"thinking_tokens": counts.reasoning},

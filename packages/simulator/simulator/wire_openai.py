@@ -7,21 +7,25 @@ the `openai` SDK 3.51. Request and first chunk:
     data: {"id":"chatcmpl-...","object":"chat.completion.chunk","choices":[{"delta":{"role":"assistant",...}}],...}
 
 Only `openai` itself pads chunks (`obfuscation`) and refuses unknown fields and `max_tokens` on reasoning models;
-imitators ignore what they do not know. Deviations: keys that contain `invalid` or `spent` are refused as such and every
-other key is good; xAI's own error shape (`{"code", "error": "text"}`, 400 for a wrong key) is not imitated; `n`, tools,
-images and token limits are accepted and have no effect on the answer; a prefill is accepted and answered anew.
+imitators ignore what they do not know. What a request may hold is `content_openai`'s. Deviations: keys that contain
+`invalid` or `spent` are refused as such and every other key is good; xAI's own error shape (`{"code", "error":
+"text"}`, XX and token
+limits are accepted and have no effect on the answer; a call of the one tool that was named ends with `tool_calls`
+(OpenAI: `stop`); a prefill is accepted and answered anew.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import orjson
 
-from simulator.plan import Plan
+from simulator.content_openai import check_messages, check_tools, user_texts
+from simulator.plan import Plan, PlannedCall
 from simulator.wire import (
     ChatRequest,
     ProviderError,
@@ -37,6 +41,29 @@ MODELS = {
     "openai": ("gpt-5.1", "gpt-5", "gpt-5-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini"),
     "grok": ("grok-4", "grok-4-fast", "grok-3", "grok-3-mini"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Accent:
+    """How an imitator's answers differ from the others'."""
+
+    reasoning_field: str = "reasoning_content"
+    reasoning_apart: bool = False
+    """`completion_tokens` are without the reasoning's; `total_tokens` are all."""
+    call_index: Literal["own", "zero", "none"] = "own"
+    """A piece of a tool call says which it is of; or 0, whichever it is of; or nothing."""
+
+
+PLAIN = Accent()
+
+ACCENTS = {
+    "gemini": Accent(reasoning_apart=True, call_index="none"),
+    "grok": Accent(reasoning_apart=True),
+    "ollama": Accent(reasoning_field="reasoning", call_index="zero"),
+    "openrouter": Accent(reasoning_field="reasoning"),
+}
+"""Sources: THU-MAIC/OpenMAIC#1556; docs.x.ai/docs/key-information/consumption-and-rate-limits; ollama/ollama#15457;
+openrouter.ai/docs/use-cases/reasoning-tokens."""
 
 BODY_FIELDS = frozenset(
     {
@@ -79,8 +106,6 @@ BODY_FIELDS = frozenset(
         "web_search_options",
     }
 )
-
-ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 
 REASONING_MODEL = re.compile(r"o\d|gpt-5(?!.*chat)")
 """Models that want `max_completion_tokens`."""
@@ -202,7 +227,8 @@ class OpenAIWire:
             text = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array."
             raise Refused(_error(400, text, param="messages", code="empty_array"))
         self._check_fields(value, model)
-        _check_messages(messages)
+        check_messages(messages)
+        forced_tool = check_tools(value.get("tools"), value.get("tool_choice"), value.get("parallel_tool_calls"))
         parameters = {name: given for name, given in value.items() if name not in {"model", "messages"}}
         said = [each for each in messages if each["role"] == "assistant"]
         return ChatRequest(
@@ -210,10 +236,11 @@ class OpenAIWire:
             messages=messages,
             parameters=parameters,
             stream=value.get("stream") is True,
-            user_texts=tuple(join_text(each.get("content")) for each in messages if each["role"] == "user"),
+            user_texts=user_texts(messages),
             said=join_text(said[-1].get("content")) if said else "",
             prefilled=messages[-1]["role"] == "assistant",
             body_bytes=len(body),
+            forced_tool=forced_tool,
         )
 
     def _check_fields(self, value: dict[str, Any], model: str) -> None:
@@ -298,35 +325,18 @@ class OpenAIWire:
             created_s,
             include_usage=options.get("include_usage") is True,
             obfuscate=self._strict and options.get("include_obfuscation") is not False,
+            accent=ACCENTS.get(self._name, PLAIN),
         )
-
-
-def _check_messages(messages: list[Any]) -> None:
-    for at, message in enumerate(messages):
-        param = f"messages[{at}]"
-        if not isinstance(message, dict):
-            text = f"Invalid type for '{param}': expected an object."
-            raise Refused(_error(400, text, param=param, code="invalid_type"))
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            text = f"Invalid value: {role!r}. Supported values are: 'system', 'assistant', 'user', 'tool'."
-            raise Refused(_error(400, text, param=f"{param}.role", code="invalid_value"))
-        if content is None and role != "assistant":
-            text = f"Invalid value for 'content': expected a string, got null. (param: {param}.content)"
-            raise Refused(_error(400, text, param=f"{param}.content", code="invalid_value"))
-        if content is not None and not isinstance(content, str | list):
-            text = f"Invalid type for '{param}.content': expected one of a string or array of objects."
-            raise Refused(_error(400, text, param=f"{param}.content", code="invalid_type"))
 
 
 def _error_object(error: ProviderError) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
 
-def _usage(counts: TokenCounts) -> dict[str, Any]:
+def _usage(counts: TokenCounts, accent: Accent) -> dict[str, Any]:
     return {
         "prompt_tokens": counts.input,
-        "completion_tokens": counts.output,
+        "completion_tokens": counts.output - (counts.reasoning if accent.reasoning_apart else 0),
         "total_tokens": counts.input + counts.output,
         "prompt_tokens_details": {"cached_tokens": counts.cache_read, "audio_tokens": 0},
         "completion_tokens_details": {
@@ -348,8 +358,12 @@ class OpenAIEncoder:
     ping = frame(b": keep-alive\n\n")
     last = frame(b"data: [DONE]\n\n")
 
-    def __init__(self, model: str, n: int, created_s: int, *, include_usage: bool, obfuscate: bool) -> None:
+    def __init__(
+        self, model: str, n: int, created_s: int, *, include_usage: bool, obfuscate: bool, accent: Accent = PLAIN
+    ) -> None:
+        self._accent = accent
         self._include_usage = include_usage
+        self._n = n
         self._identity = {
             "id": f"chatcmpl-sim{n:026d}",
             "created": created_s,
@@ -373,13 +387,14 @@ class OpenAIEncoder:
         choices = b',"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}]' % (delta, finish)
         return frame(self._head + choices + self._tail + b"}\n\n")
 
-    def opening(self, *, reasoning: bool) -> bytes:
-        return self._choice(b'{"role":"assistant","content":"","refusal":null}')
+    def opening(self, *, reasoning: bool, text: bool) -> bytes:
+        content = b'""' if text else b"null"
+        return self._choice(b'{"role":"assistant","content":%b,"refusal":null}' % content)
 
     def reasoning(self, escaped: bytes) -> bytes:
-        return self._choice(b'{"reasoning_content":"%b"}' % escaped)
+        return self._choice(b'{"%b":"%b"}' % (self._accent.reasoning_field.encode(), escaped))
 
-    def end_reasoning(self) -> bytes:
+    def end_reasoning(self, *, text: bool) -> bytes:
         return b""
 
     def delta(self, escaped: bytes) -> bytes:
@@ -387,29 +402,55 @@ class OpenAIEncoder:
         after = self._afters[size % self._after_count]
         return b"%x\r\n%b%b%b" % (len(self._before) + size + len(after) - 2, self._before, escaped, after)
 
+    def begin_call(self, at: int, call: PlannedCall) -> bytes:
+        return self._call_piece(at, self._call(at, call, ""))
+
+    def arguments(self, at: int, escaped: bytes) -> bytes:
+        return self._call_piece(at, {"function": {"arguments": orjson.Fragment(b'"%b"' % escaped)}})
+
+    def _call_piece(self, at: int, piece: dict[str, Any]) -> bytes:
+        if self._accent.call_index != "none":
+            piece = {"index": at if self._accent.call_index == "own" else 0, **piece}
+        return self._choice(b'{"tool_calls":[%b]}' % orjson.dumps(piece))
+
+    def _call(self, at: int, call: PlannedCall, arguments: str) -> dict[str, Any]:
+        call_id = call.id or f"call_sim{self._n:018d}{at:03d}"
+        return {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
     def malformed(self) -> bytes:
         return frame(self._before[:-9] + b"\n\n")
 
     def closing(self, finish_reason: str, counts: TokenCounts) -> bytes:
         chunks = self._choice(b"{}", orjson.dumps(FINISH_REASONS.get(finish_reason, finish_reason)))
         if self._include_usage:
-            chunks += frame(self._head + b',"choices":[],"usage":' + orjson.dumps(_usage(counts)) + b"}\n\n")
+            chunks += frame(
+                self._head + b',"choices":[],"usage":' + orjson.dumps(_usage(counts, self._accent)) + b"}\n\n"
+            )
         return chunks
 
     def error(self, error: ProviderError) -> bytes:
         return frame(b"data: " + orjson.dumps(_error_object(error)) + b"\n\n")
 
-    def whole(self, text: bytes, reasoning: bytes | None, finish_reason: str | None, counts: TokenCounts) -> bytes:
+    def whole(
+        self,
+        text: bytes | None,
+        reasoning: bytes | None,
+        calls: Sequence[PlannedCall],
+        finish_reason: str | None,
+        counts: TokenCounts,
+    ) -> bytes:
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": orjson.Fragment(b'"%b"' % text),
+            "content": None if text is None else orjson.Fragment(b'"%b"' % text),
             "refusal": None,
             "annotations": [],
         }
         if reasoning is not None:
-            message["reasoning_content"] = orjson.Fragment(b'"%b"' % reasoning)
+            message[self._accent.reasoning_field] = orjson.Fragment(b'"%b"' % reasoning)
+        if calls:
+            message["tool_calls"] = [self._call(at, call, call.arguments) for at, call in enumerate(calls)]
         finish = None if finish_reason is None else FINISH_REASONS.get(finish_reason, finish_reason)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return orjson.dumps(
-            {"object": "chat.completion", **self._identity, "choices": [choice], "usage": _usage(counts)}
+            {"object": "chat.completion", **self._identity, "choices": [choice], "usage": _usage(counts, self._accent)}
         )

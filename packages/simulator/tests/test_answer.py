@@ -2,7 +2,7 @@ import time
 
 import pytest
 from simulator.answer import compose_answer, escape, generated_delta, go_on, introduce, split_evenly, split_words
-from simulator.plan import Plan
+from simulator.plan import Plan, PlannedCall
 
 
 def pieces(plan: Plan) -> list[str]:
@@ -32,6 +32,16 @@ def test_an_empty_text_is_an_answer_without_deltas() -> None:
 
 def test_without_text_or_count_the_default_is_said() -> None:
     assert pieces(Plan()) == ["the ", "default ", "answer"]
+
+
+def test_an_answer_with_calls_says_the_text_it_is_given_and_else_none() -> None:
+    calls = (PlannedCall("clock", "0123456789"), PlannedCall("clock", ""))
+    alone = compose_answer(Plan(tool_calls=calls), "the default answer")
+    assert (alone.has_text, alone.count, alone.deltas) == (False, 0, 1 + 2 + 1)
+    assert alone.arguments(calls[0]) == ["01234567", "89"]
+    beside = compose_answer(Plan(text="ab cd", tool_calls=calls), "")
+    assert (beside.has_text, beside.count, beside.deltas) == (True, 2, 2 + 4)
+    assert compose_answer(Plan(deltas=3, tool_calls=calls), "").deltas == 3 + 4
 
 
 def test_generated_deltas_have_their_size_and_say_their_place() -> None:

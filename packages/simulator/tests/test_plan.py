@@ -20,6 +20,16 @@ def test_values_are_kept_as_given() -> None:
     assert plan.usage == Usage(output_tokens=7)
 
 
+def test_a_calls_arguments_are_an_object_or_any_text() -> None:
+    given = [{"name": "x", "arguments": {"a": [1]}}, {"name": "x", "arguments": "{broken"}, {"name": "x", "id": "c"}]
+    calls = parse_plan({"tool_calls": given}).tool_calls
+    assert [(call.arguments, call.input, call.id) for call in calls] == [
+        ('{"a":[1]}', {"a": [1]}, ""),
+        ("{broken", {}, ""),
+        ("{}", {}, "c"),
+    ]
+
+
 def test_null_means_not_given() -> None:
     assert parse_plan({"text": None, "status": None, "interval_ms": None}) == Plan()
 
@@ -38,6 +48,11 @@ def test_null_means_not_given() -> None:
         ({"status": 200}, "status: expected a whole number from 400 to 599"),
         ({"timestamps": True}, "timestamps: belongs to generated deltas"),
         ({"timestamps": True, "deltas": 3, "delta_chars": 16}, "delta_chars: a timestamp needs at least 17"),
+        ({"tool_calls": {}}, "tool_calls: expected a list, got {}"),
+        ({"tool_calls": [{"id": "c"}]}, "tool_calls: expected objects with a name"),
+        ({"tool_calls": [{"name": "x", "args": {}}]}, "unknown field of a tool call 'args'; known are name, "),
+        ({"tool_calls": [{"name": "x", "arguments": 3}]}, "arguments: expected a string, got 3"),
+        ({"count_status": 200}, "count_status: expected a whole number from 400 to 599"),
         ([], "a plan is a JSON object, not list"),
     ],
 )
