@@ -7,7 +7,7 @@ SHELL := /bin/bash
 UV := .uv/bin/uv
 RUN := $(UV) run --frozen --no-sync --quiet
 PROTOS := $(sort $(wildcard protos/switchboard/*/v1/*.proto))
-PACKAGES := chat runtime simulator launcher session llm_worker gateway bench
+PACKAGES := chat runtime simulator switchboard_client launcher session llm_worker gateway bench
 # $(1): the folder that the stubs are written below.
 PROTOC = $(RUN) python -m grpc_tools.protoc -I protos --python_out=$(1) --grpc_python_out=$(1) \
 	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)

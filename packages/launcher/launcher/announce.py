@@ -15,6 +15,8 @@ class Announcement:
     """`api_key` and `token` are empty when they are somebody's own: those are not printed."""
 
     url: str
+    worker: str
+    """Host and port of `Generate`."""
     api_key: str
     token: str
     simulated: bool
@@ -41,6 +43,7 @@ def compose(announcement: Announcement) -> str:
     if announcement.token:
         lines.append(f"              (user {USER}, {TOKEN_DAYS} days; another: make token USER=alice)")
     lines += [
+        f"  gRPC        {announcement.worker}, token INTERNAL_TOKEN (docs/generate.md)",
         "",
         "Paste this for an answer:",
         "",

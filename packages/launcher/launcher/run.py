@@ -132,6 +132,7 @@ def announcement(stack: Stack, settings: Settings) -> Announcement:
     own_token = settings.own_tokens or "JWT_SECRET" in given
     return Announcement(
         url=stack.gateway_urls[0],
+        worker=stack.worker_addresses[0],
         api_key="" if "API_KEY" in given else stack.secrets.api_key,
         token="" if own_token else stack.secrets.user_token(USER, issuer=settings.issuer, audience=settings.audience),
         simulated=settings.simulate,

@@ -5,6 +5,7 @@ RetryInfo where waiting helps, BadRequest where a field is to blame.
 Source of the meanings: google.rpc.Code and google/rpc/error_details.proto.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -65,16 +66,28 @@ class _Failure(Protocol):
 
 def status_of(failure: _Failure, field: str | None = None) -> grpc.Status:
     """What a server ends a call with: `await context.abort_with_status(status_of(error.failure, error.field))`."""
-    details = [error_details_pb2.ErrorInfo(reason=failure.code.name, domain=DOMAIN)]
-    packed = [_pack(detail) for detail in details]
+    details: list[error_details_pb2.RetryInfo | error_details_pb2.BadRequest] = []
     if failure.retry_after_s is not None:
         whole, micros = divmod(round(failure.retry_after_s * 1_000_000), 1_000_000)
-        packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=whole, nanos=micros * 1000))))
+        details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=whole, nanos=micros * 1000)))
     if field is not None:
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=failure.message)
-        packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
-    code = code_pb2.Code.Value(_STATUS[failure.code.name].name)
-    return rpc_status.to_status(status_pb2.Status(code=code, message=failure.message, details=packed))
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    return _status(failure.code.name, failure.message, details)
+
+
+def unauthenticated() -> grpc.Status:
+    """What a call without the service token ends with."""
+    message = "the metadata 'authorization: Bearer <service token>' is missing or wrong"
+    return _status("UNAUTHENTICATED", message, ())
+
+
+def _status(
+    reason: str, message: str, details: Iterable[error_details_pb2.RetryInfo | error_details_pb2.BadRequest]
+) -> grpc.Status:
+    packed = [_pack(detail) for detail in (error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN), *details)]
+    code = code_pb2.Code.Value(_STATUS[reason].name)
+    return rpc_status.to_status(status_pb2.Status(code=code, message=message, details=packed))
 
 
 def _pack(

@@ -15,6 +15,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from runtime.rpc_errors import unauthenticated
+
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -63,10 +65,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         self._also = also
 
         async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED,
-                "the metadata 'authorization: Bearer <service token>' is missing or wrong",
-            )
+            await context.abort_with_status(unauthenticated())
 
         self._refusals: dict[tuple[bool, bool], grpc.RpcMethodHandler[Any, Any]] = {
             (False, False): grpc.unary_unary_rpc_method_handler(refuse),

@@ -75,6 +75,8 @@ async def test_a_call_without_a_service_token_is_refused(address: str, metadata:
                 async for _ in channel.unary_stream("/test.Echo/Wait")(b"", metadata=metadata, timeout=5):
                     pass
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert reason_of(refused.value)[0] == "UNAUTHENTICATED"
+        assert "authorization: Bearer" in reason_of(refused.value)[1]
 
 
 async def test_a_method_may_be_called_with_a_token_that_opens_no_other() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from chat.errors import ErrorCode, Failure
 from chat.messages import Answer, AnswerState, Attempt, FinishReason, Usage
@@ -16,9 +17,12 @@ from chat.messages import Answer, AnswerState, Attempt, FinishReason, Usage
 from llm_worker.attempt import Order, RunningAttempt, Teller
 from llm_worker.breaker import Permit
 from llm_worker.context import Question
-from llm_worker.continuation import Manner, compose, hidden
+from llm_worker.continuation import Manner, hidden
+from llm_worker.fitting import Fitting
+from llm_worker.hedging import Hedging
 from llm_worker.outcome import Again, Outcome, ProviderError
 from llm_worker.own_target import AnyTarget
+from llm_worker.race import Race
 from llm_worker.retry import Retries
 from llm_worker.seam import Seam
 from llm_worker.settings import RetrySettings, Timeouts
@@ -41,6 +45,7 @@ class Asking:
 
     timeouts: Timeouts
     retries: RetrySettings
+    hedging: Hedging
     max_output_tokens: int
     clock: Callable[[], float]
     """Seconds that never go back: the running loop's."""
@@ -56,12 +61,13 @@ async def answer(
     *,
     started_at: float,
     deadline: float,
+    spent: Callable[[tuple[Attempt, ...]], None],
 ) -> Answer:
     """Asks the targets until the answer is whole; one that the sink has a part of already is continued. It is COMPLETED
     or FAILED, never raised.
 
     `started_at`, `deadline`: by `asking.clock`. Cancelling it ends the provider's call. What the sink raises goes
-    through.
+    through. `spent` is told the attempts once, however it ends.
     """
     retries = Retries(asking.retries, len(targets), deadline=deadline, clock=asking.clock, random=asking.random)
     answering = _Answering(question, targets, sink, asking, retries)
@@ -70,6 +76,8 @@ async def answer(
             made = await answering.run()
     except TimeoutError:
         made = answering.failed(TOO_LATE)
+    finally:
+        spent(answering.attempts)
     return replace(made, duration_s=asking.clock() - started_at)
 
 
@@ -86,49 +94,95 @@ class _Answering:
     def __init__(
         self, question: Question, targets: tuple[AnyTarget, ...], sink: Sink, asking: Asking, retries: Retries
     ) -> None:
-        self._question = question
         self._targets = targets
         self._sink = sink
         self._asking = asking
         self._retries = retries
         self._teller = Teller(sink)
-        self._attempts: list[Attempt] = []
+        self._runs: list[RunningAttempt] = []
         self._continuations = 0
+        self._fitting = Fitting(question, targets, sink.text, asking.max_output_tokens)
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Those made, in the order in which they began."""
+        return tuple(run.record() for run in self._runs)
 
     async def run(self) -> Answer:
         if not self._targets:
             return self.failed(NO_KEY)
         step = self._choose(range(len(self._targets)))
         while step is not None:
-            attempt = self._prepare(step)
-            try:
-                error = await attempt.run()
-            finally:
-                self._attempts.append(attempt.record())
+            step, attempt, error = await self._ask(step)
             if error is None:
                 return self._ended(AnswerState.COMPLETED, finish_reason=attempt.finish_reason)
             target = self._targets[step.at]
-            self._log(target, error)
             step = await self._after(step, attempt, error)
-            if step is None and (self._sink.text or not target.rule(error).next):
+            if step is None and (self._sink.text or self._teller.called or not target.rule(error).next):
                 return self.failed(self._failure(target, error))
         return self.failed(_none_left(self._targets))
 
-    def _prepare(self, step: _Step) -> RunningAttempt:
+    async def _ask(self, step: _Step) -> tuple[_Step, RunningAttempt, ProviderError | None]:
+        """One attempt, or two in a race; the step that counts, and how it failed."""
+        target = self._targets[step.at]
+        delay_s = None
+        if not self._runs and not self._sink.text and not target.own_key:
+            delay_s = self._asking.hedging.delay_s(target.first_tokens)
+        if delay_s is not None:
+            return await self._ask_two(step, delay_s)
+        attempt = await self._prepare(step)
+        return step, attempt, self._noted(step, await attempt.run())
+
+    async def _ask_two(self, step: _Step, delay_s: float) -> tuple[_Step, RunningAttempt, ProviderError | None]:
+        """A second target is asked when the first has not begun by then; whoever begins first makes the answer."""
+        race = Race()
+        first = await self._prepare(step, race)
+        runs: dict[asyncio.Future[Any], tuple[_Step, RunningAttempt]] = {}
+        runs[asyncio.create_task(first.run())] = (step, first)
+        try:
+            ended, _ = await asyncio.wait({*runs, race.won}, timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
+            other = self._choose(self._others(step.at)) if not ended and self._asking.hedging.spend() else None
+            if other is not None:
+                second = await self._prepare(other, race)
+                runs[asyncio.create_task(second.run())] = (other, second)
+            while not race.won.done() and (under_way := {task for task in runs if not task.done()}):
+                await asyncio.wait({race.won, *under_way}, return_when=asyncio.FIRST_COMPLETED)
+            counts = race.winner or first
+            for task, (_, run) in runs.items():
+                if run is not counts:
+                    task.cancel()
+            await asyncio.wait(runs)
+        finally:
+            for task in runs:
+                task.cancel()
+            await asyncio.wait(runs)
+        errors = {run: self._noted(its, task.result()) for task, (its, run) in runs.items() if not task.cancelled()}
+        its_step, run = next(each for each in runs.values() if each[1] is counts)
+        return its_step, run, errors[run]
+
+    async def _prepare(self, step: _Step, race: Race | None = None) -> RunningAttempt:
         target, said, manner = self._targets[step.at], self._sink.text, step.manner
         self._retries.note(step.at)
         self._continuations += bool(said)
+        try:
+            request, weight = await self._fitting.fit(target, said, manner)
+        except BaseException:
+            # Stopped: a probe's permit that nobody gives back would keep its breaker open for ever.
+            step.permit.drop()
+            raise
         anew = manner is Manner.AFRESH
         order = Order(
             target=target,
             permit=step.permit,
-            request=compose(
-                self._question, target.model, said, manner, max_output_tokens=self._asking.max_output_tokens
-            ),
+            request=request,
+            weight=weight,
             seam=Seam(said, hidden=hidden(said, manner)) if said and not anew else None,
             anew=anew,
+            race=race,
         )
-        return RunningAttempt(order, self._teller, self._asking.timeouts, self._asking.clock)
+        attempt = RunningAttempt(order, self._teller, self._asking.timeouts, self._asking.clock)
+        self._runs.append(attempt)
+        return attempt
 
     async def _after(self, step: _Step, attempt: RunningAttempt, error: ProviderError) -> _Step | None:
         """The step behind a failed one, after the wait that it takes."""
@@ -137,6 +191,8 @@ class _Answering:
         if other is not None and self._retries.left > 0 and (permit := target.admit()) is not None:
             return _Step(at, permit, other)
         rule = target.rule(error)
+        if rule.larger:
+            return self._choose(self._fitting.larger(at))
         if rule.again in {Again.FIRST, Again.WHEN_TOLD}:
             found = await self._again(at, rule.again, error)
             if found is not None:
@@ -168,15 +224,19 @@ class _Answering:
 
     def _choose(self, places: Iterable[int]) -> _Step | None:
         """The first place whose target may be asked now."""
-        if self._sink.text and self._continuations >= self._asking.retries.max_continuations:
+        if self._teller.called or (self._sink.text and self._continuations >= self._asking.retries.max_continuations):
             return None
         for at in places:
             target = self._targets[at]
-            if self._retries.may_ask(at) and (permit := target.admit()) is not None:
+            if at in self._fitting.places and self._retries.may_ask(at) and (permit := target.admit()) is not None:
                 return _Step(at, permit, Manner.PREFILLED if target.model.prefill else Manner.INSTRUCTED)
         return None
 
-    def _log(self, target: AnyTarget, error: ProviderError) -> None:
+    def _noted(self, step: _Step, error: ProviderError | None) -> ProviderError | None:
+        """The same, logged."""
+        if error is None:
+            return None
+        target = self._targets[step.at]
         log.log(
             logging.ERROR if target.rule(error).loud else logging.WARNING,
             "attempt failed",
@@ -189,6 +249,7 @@ class _Answering:
                 "begun": bool(self._sink.text),
             },
         )
+        return error
 
     def _failure(self, target: AnyTarget, error: ProviderError) -> Failure:
         failure = target.failure(error)
@@ -207,14 +268,15 @@ class _Answering:
         finish_reason: FinishReason = FinishReason.UNKNOWN,
         failure: Failure | None = None,
     ) -> Answer:
+        attempts = self.attempts
         return Answer(
             state=state,
             finish_reason=finish_reason,
             provider=self._teller.provider,
             model=self._teller.model,
-            usage=_total([attempt.usage for attempt in self._attempts if attempt.usage is not None]),
+            usage=_total([attempt.usage for attempt in attempts if attempt.usage is not None]),
             failure=failure,
-            attempts=tuple(self._attempts),
+            attempts=attempts,
         )
 
 
@@ -225,6 +287,7 @@ def _total(counted: list[Usage]) -> Usage | None:
         sum(one.input_tokens for one in counted),
         sum(one.output_tokens for one in counted),
         estimated=any(one.estimated for one in counted),
+        cost_nano_usd=sum(one.cost_nano_usd for one in counted),
     )
 
 

@@ -6,7 +6,8 @@ It repeats nothing and chooses nothing; `answer` does.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 from chat.errors import ErrorCode, Failure
 from chat.messages import Attempt, FinishReason, Usage
@@ -16,27 +17,34 @@ from llm_worker.content_watch import ContentWatch
 from llm_worker.outcome import Outcome, ProviderError
 from llm_worker.own_target import AnyTarget
 from llm_worker.provider import Piece, ProviderRequest
+from llm_worker.race import Race
 from llm_worker.seam import Seam
 from llm_worker.settings import Timeouts
 from llm_worker.sink import Sink
+from llm_worker.tokens import weigh_text
 
 STOPPED = Failure(ErrorCode.CANCELLED, "The answer was stopped before its end.")
+OVERTAKEN = Failure(ErrorCode.CANCELLED, "Another target began sooner.")
 
 MAX_ANSWER_CHARS = 1024 * 1024
 """Twice what 128,000 tokens, the most that may be asked for, come to. A provider that goes on for ever is ended here: a
 history with an answer of over 8 MiB could not be read any more."""
 
-CHARS_A_TOKEN = 4
-"""The usual rule of thumb, for attempts that broke off before the provider counted."""
+NANO_USD = 1000
+"""A token at one dollar a million of them, in billionths of a dollar."""
 
 
 class Teller:
-    """What the answer's reader knows: that it has begun, and by whom the last of it was made."""
+    """What the answer's reader knows: that it has begun, and by whom the last of it was made.
+
+    `called`: a tool call has begun, of which nothing can be taken back, and with which nobody can go on.
+    """
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.provider = ""
         self.model = ""
+        self.called = False
         self._begun = False
 
     async def begin(self, provider: str, model: str, *, anew: bool) -> None:
@@ -51,14 +59,16 @@ class Teller:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an attempt is to do. `seam`: how its text joins what was written, None: it does not have to. `anew`: it
-    takes the place of what was written."""
+    """What an attempt is to do. `weight`: the request's. `seam`: how its text joins what was written, None: it does not
+    have to. `anew`: it takes the place of what was written. `race`: with another attempt, None: it is alone."""
 
     target: AnyTarget
     permit: Permit
     request: ProviderRequest
+    weight: float
     seam: Seam | None
     anew: bool
+    race: Race | None = None
 
 
 class RunningAttempt:
@@ -70,8 +80,11 @@ class RunningAttempt:
         self._timeouts = timeouts
         self._clock = clock
         self._started_at = clock()
+        self._ended_at = self._started_at
         self._first_token_at: float | None = None
         self._chars_before = len(teller.sink.text)
+        self._made = 0.0
+        """The weight of what it has made, where nobody else counts."""
         self._anew = order.anew
         self._usage: Usage | None = None
         self._failure: Failure | None = None
@@ -87,9 +100,10 @@ class RunningAttempt:
         """Streams to the sink; returns how it failed, None: it is whole. The breaker is told in any case."""
         error: ProviderError | None = None
         order = self._order
+        ttft_s = order.target.model.ttft_timeout_s or self._timeouts.ttft_s
         try:
             async with asyncio.timeout(None) as limit:
-                watch = ContentWatch(limit, self._timeouts)
+                watch = ContentWatch(limit, ttft_s=ttft_s, idle_s=self._timeouts.idle_s)
                 try:
                     await self._stream(watch)
                 finally:
@@ -100,15 +114,24 @@ class RunningAttempt:
         except TimeoutError:
             error = ProviderError(Outcome.SILENT if self.begun else Outcome.SLOW)
         except BaseException:
-            # Stopped, the turn's deadline, or the sink's own failure: none says anything of the provider.
+            # Stopped, overtaken, the turn's deadline, or the sink's own failure: none says anything of the provider.
             order.permit.drop()
-            self._failure = STOPPED
+            self._failure = OVERTAKEN if self._overtaken else STOPPED
+            # It was asked, and most providers charge for what they were given.
+            self._billed = True
+            self._end()
             raise
         order.target.record(order.permit, error)
         if error is not None:
             self._failure = order.target.failure(error)
             self._billed = self._billed or order.target.rule(error).billed
+        self._end(late=error is not None and error.outcome is Outcome.SLOW)
         return error
+
+    @property
+    def _overtaken(self) -> bool:
+        race = self._order.race
+        return race is not None and race.winner not in (None, self)
 
     async def _stream(self, watch: ContentWatch) -> None:
         sink, chars = self._teller.sink, self._chars_before
@@ -118,7 +141,7 @@ class RunningAttempt:
             async for piece in pieces:
                 watch.seen()
                 if self._first_token_at is None:
-                    self._note_first()
+                    await self._note_first(watch)
                     with watch.held():
                         await self._begin(piece)
                 if piece.text:
@@ -126,6 +149,8 @@ class RunningAttempt:
                     if room is not None:
                         with watch.held():
                             await room
+                if piece.reasoning or piece.tool_calls:
+                    chars += await self._pass_on(piece, watch)
                 if piece.finish_reason:
                     self._finish(piece)
                     return
@@ -143,10 +168,10 @@ class RunningAttempt:
         async for piece in pieces:
             watch.seen()
             if self._first_token_at is None:
-                self._note_first()
+                await self._note_first(watch)
             text = seam.feed(piece.text) if piece.text else None
             if text is None:
-                if not piece.finish_reason:
+                if not piece.finish_reason and not piece.tool_calls:
                     continue
                 text = seam.close()
             if seam.anew and not sink.restartable:
@@ -157,15 +182,46 @@ class RunningAttempt:
                 room = sink.write(text) if text else None
                 if room is not None:
                     await room
+            if piece.tool_calls:
+                await self._pass_on(piece, watch)
             if piece.finish_reason:
                 self._finish(piece)
                 return True
             return False
         return False
 
-    def _note_first(self) -> None:
+    async def _pass_on(self, piece: Piece, watch: ContentWatch) -> int:
+        """What is no text; its characters."""
+        sink, rooms = self._teller.sink, []
+        if piece.reasoning:
+            rooms.append(sink.reason(piece.reasoning))
+        if piece.tool_calls:
+            self._teller.called = True
+            rooms.append(sink.call_tools(piece.tool_calls))
+        for room in rooms:
+            if room is not None:
+                with watch.held():
+                    await room
+        texts = (piece.reasoning, *(delta.arguments for delta in piece.tool_calls))
+        self._made += sum(map(weigh_text, texts))
+        return sum(map(len, texts))
+
+    async def _note_first(self, watch: ContentWatch) -> None:
         self._first_token_at = self._clock()
         self._billed = True
+        if self._order.race is not None:
+            with watch.held():
+                await self._order.race.begin(self)
+
+    def _end(self, *, late: bool = False) -> None:
+        """`late`: its first token had not come, and would have been later than that."""
+        self._ended_at = self._clock()
+        if self._first_token_at is not None:
+            self._order.target.first_tokens.note(self._first_token_at - self._started_at)
+        elif late or self._overtaken:
+            self._order.target.first_tokens.note(self._ended_at - self._started_at)
+        if self._usage is None and self.begun and not self._overtaken:
+            self._made += weigh_text(self._teller.sink.text[0 if self._anew else self._chars_before :])
 
     async def _begin(self, piece: Piece) -> None:
         target = self._order.target
@@ -174,25 +230,34 @@ class RunningAttempt:
     def _finish(self, piece: Piece) -> None:
         self.finish_reason = piece.finish_reason
         self._usage = piece.usage
+        if piece.usage is not None:
+            self._order.target.meter.learn(self._order.weight, piece.usage.input_tokens)
 
     def record(self) -> Attempt:
-        """What is kept of it."""
+        """What is kept of it, once it has ended."""
         first, target = self._first_token_at, self._order.target
         return Attempt(
             provider=target.provider.name,
             model=target.model.name,
-            duration_s=self._clock() - self._started_at,
+            duration_s=self._ended_at - self._started_at,
             failure=self._failure,
             time_to_first_token_s=None if first is None else first - self._started_at,
-            usage=self._estimate() if self._usage is None and self._failure is not None and self.begun else self._usage,
+            usage=self._counted(),
             billed=self._billed,
             own_key=target.own_key,
         )
 
-    def _estimate(self) -> Usage:
-        """Providers count at the end of an answer; of one that has none, this is what it comes to."""
-        request = self._order.request
-        given = len(request.system_prompt) + sum(len(line.text) for line in request.lines)
-        before = 0 if self._anew else self._chars_before
-        made = max(0, len(self._teller.sink.text) - before)
-        return Usage(-(-given // CHARS_A_TOKEN), -(-made // CHARS_A_TOKEN), estimated=True)
+    def _counted(self) -> Usage | None:
+        """As the provider counted. It does so at the end of an answer: of one that has none, what it comes to."""
+        usage, target = self._usage, self._order.target
+        if usage is None:
+            if not self._billed:
+                return None
+            meter = target.meter
+            given, made = ceil(meter.tokens(self._order.weight)), ceil(meter.tokens(self._made))
+            usage = Usage(given, made, estimated=True)
+        if target.own_key:
+            return usage
+        # As dear as if nothing had come from the provider's cache.
+        price = usage.input_tokens * target.model.input_usd + usage.output_tokens * target.model.output_usd
+        return replace(usage, cost_nano_usd=round(price * NANO_USD))

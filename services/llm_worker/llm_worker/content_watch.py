@@ -2,8 +2,6 @@
 
 import asyncio
 
-from llm_worker.settings import Timeouts
-
 
 class ContentWatch:
     """Ends `limit` when content stays away for too long: one timer a stream, and one store a read.
@@ -11,14 +9,14 @@ class ContentWatch:
     httpx's own read time-out is reset by a provider's keep-alives; this timer is not.
     """
 
-    def __init__(self, limit: asyncio.Timeout, timeouts: Timeouts) -> None:
+    def __init__(self, limit: asyncio.Timeout, *, ttft_s: float, idle_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._limit = limit
-        self._idle_s = timeouts.idle_s
-        self._due_s = timeouts.ttft_s
+        self._idle_s = idle_s
+        self._due_s = ttft_s
         self._last = self._loop.time()
         self._held = False
-        self._timer = self._loop.call_later(timeouts.ttft_s, self._check)
+        self._timer = self._loop.call_later(ttft_s, self._check)
 
     def seen(self) -> None:
         """Content came."""

@@ -1,7 +1,7 @@
 """From a turn, or from a caller's messages, to what a model is asked: the question, in no provider's words.
 
-Pure. A claimed turn's settings win over its persona's. Answers that never came to text are left out, and so is
-what does not fit: the oldest messages go first, counted in characters (tokens are counted by a later issue).
+Pure. A claimed turn's settings win over its persona's. Answers that never came to text are left out; what does not
+fit into a model's window is left out when that model is asked (`window`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from chat.messages import AnswerSettings, Role
 
 from llm_worker.conversation import Line, line, merge
+from llm_worker.provider import NO_TOOLS, ToolUse
 from llm_worker.settings import Persona
 
 
@@ -34,6 +35,9 @@ class Question:
     max_output_tokens: int = 0
     """0: the worker's default."""
     stop: tuple[str, ...] = ()
+    tool_use: ToolUse = NO_TOOLS
+    history_tokens: int | None = None
+    """The oldest lines are left out beyond so many; None: no line may be."""
 
 
 def choose_persona(personas: Mapping[str, Persona], settings: AnswerSettings, dialect: str) -> Persona:
@@ -42,7 +46,7 @@ def choose_persona(personas: Mapping[str, Persona], settings: AnswerSettings, di
 
 
 def question_of_turn(
-    settings: AnswerSettings, persona: Persona, messages: Sequence[Said], *, max_chars: int, told: str = ""
+    settings: AnswerSettings, persona: Persona, messages: Sequence[Said], *, max_tokens: int, told: str = ""
 ) -> Question:
     """What a claimed turn asks: its own message, the last, is the user's whoever sent it. `told` follows all
     instructions, whole."""
@@ -56,25 +60,14 @@ def question_of_turn(
             lines.append(line(message.role, message.text))
     lines.append(line(Role.USER, own.text))
     return Question(
-        lines=trim(merge(lines), max_chars),
+        lines=merge(lines),
         system_prompt=join_systems((*systems, told)),
         temperature=persona.temperature if settings.temperature is None else settings.temperature,
         max_output_tokens=settings.max_output_tokens or persona.max_output_tokens,
+        history_tokens=max_tokens,
     )
 
 
 def join_systems(texts: Iterable[str]) -> str:
     """Several instructions as one, in their order."""
     return "\n\n".join(text for text in texts if text)
-
-
-def trim(lines: tuple[Line, ...], max_chars: int) -> tuple[Line, ...]:
-    """The last lines that hold at most `max_chars`, the last one always; they begin with the user's where they can."""
-    left = max_chars
-    start = len(lines)
-    while start and (left >= len(lines[start - 1].text) or start == len(lines)):
-        start -= 1
-        left -= len(lines[start].text)
-    while start < len(lines) - 1 and lines[start].role is not Role.USER:
-        start += 1
-    return lines[start:]

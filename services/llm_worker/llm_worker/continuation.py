@@ -9,7 +9,7 @@ from enum import Enum, auto
 from chat.messages import Role
 
 from llm_worker.context import Question
-from llm_worker.conversation import line
+from llm_worker.conversation import Line, line
 from llm_worker.provider import ProviderRequest
 from llm_worker.settings import ModelSettings
 
@@ -34,10 +34,15 @@ class Manner(Enum):
 
 
 def compose(
-    question: Question, model: ModelSettings, said: str, manner: Manner, *, max_output_tokens: int
+    question: Question,
+    lines: tuple[Line, ...],
+    model: ModelSettings,
+    said: str,
+    manner: Manner,
+    *,
+    max_output_tokens: int,
 ) -> ProviderRequest:
-    """The question in this model's terms; `said`: the answer so far. `max_output_tokens` where nobody says how many."""
-    lines = question.lines
+    """The question in this model's terms; `lines`: those of its that fit, `said`: the answer so far."""
     shown = said.rstrip()
     # White space alone is nothing to go on from, and is refused.
     if shown and manner is Manner.PREFILLED:
@@ -49,8 +54,9 @@ def compose(
         lines=lines,
         system_prompt=question.system_prompt,
         temperature=question.temperature if model.takes_temperature else None,
-        max_output_tokens=question.max_output_tokens or max_output_tokens,
+        max_output_tokens=max_output_tokens,
         stop=question.stop,
+        tool_use=question.tool_use,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import pkgutil
 import random
 import signal
 import socket
@@ -12,8 +13,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from importlib import import_module, resources
+from importlib import import_module
 
 import httpx2
 import uvloop
@@ -22,11 +24,13 @@ from runtime.environment import SettingError
 from runtime.rpc_channel import open_channel, service_metadata
 from runtime.rpc_server import RpcServer
 from switchboard.llm.v1 import llm_pb2, llm_pb2_grpc
-from switchboard.session.v1 import report_pb2_grpc, session_pb2_grpc, user_pb2_grpc
+from switchboard.session.v1 import report_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, user_pb2_grpc
 
+from llm_worker import providers
 from llm_worker import settings as worker_settings
 from llm_worker.answer import Asking
 from llm_worker.briefing import Briefer
+from llm_worker.hedging import Hedging
 from llm_worker.knowledge_stores import describe, open_store
 from llm_worker.pacer import Pacer
 from llm_worker.profiles import Profiles
@@ -38,6 +42,7 @@ from llm_worker.servicer import LLMServicer
 from llm_worker.settings import Settings
 from llm_worker.transport import open_http_client
 from llm_worker.turn_runner import Clocks, TurnRunner
+from llm_worker.usage import UsageRecorder
 from llm_worker.user_keys import UserKeys
 
 log = logging.getLogger(__name__)
@@ -65,12 +70,8 @@ def main() -> int:
 
 def find_kinds() -> Mapping[str, OpenProvider]:
     """The files of `providers/`, each by its name."""
-    names = [entry.name.removesuffix(".py") for entry in resources.files("llm_worker.providers").iterdir()]
-    return {
-        name: import_module(f"llm_worker.providers.{name}").open_provider
-        for name in names
-        if name.isidentifier() and not name.startswith("_")
-    }
+    names = [found.name for found in pkgutil.iter_modules(providers.__path__)]
+    return {name: import_module(f"{providers.__name__}.{name}").open_provider for name in names}
 
 
 def _check_kinds(settings: Settings, kinds: Mapping[str, OpenProvider]) -> None:
@@ -87,26 +88,42 @@ def open_providers(
     return {name: kinds[provider.kind](provider, http_client) for name, provider in settings.providers.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the session service is told beside the answers, and by which tasks."""
+
+    reporter: Reporter
+    reporting: asyncio.Task[None]
+    recorder: UsageRecorder
+    recording: asyncio.Task[None]
+
+    async def retire(self) -> None:
+        """This worker takes nothing new."""
+        self.reporting.cancel()
+        await asyncio.wait({self.reporting})
+        await self.reporter.retire()
+
+    async def flush(self) -> None:
+        """Its last answer has ended."""
+        self.recording.cancel()
+        await asyncio.wait({self.recording})
+        await self.recorder.flush()
+
+
 class Running:
     """A worker that serves. Whoever ends it drains it first, or lets its leases expire."""
 
-    def __init__(
-        self, server: RpcServer, turns: TurnRunner, reporter: Reporter, reporting: asyncio.Task[None], port: int
-    ) -> None:
+    def __init__(self, server: RpcServer, turns: TurnRunner, told: Told, port: int) -> None:
         self._server = server
         self._turns = turns
-        self._reporter = reporter
-        self._reporting = reporting
+        self._told = told
         self.port = port
 
     async def drain(self, grace_s: float) -> None:
         """Takes nothing new and lets what is under way end, within `grace_s`."""
-        await asyncio.gather(self._server.stop(grace_s), self._turns.drain(grace_s), self._retire())
-
-    async def _retire(self) -> None:
-        self._reporting.cancel()
-        await asyncio.wait({self._reporting})
-        await self._reporter.retire()
+        await asyncio.gather(self._server.stop(grace_s), self._turns.drain(grace_s), self._told.retire())
+        # Behind the last answer.
+        await self._told.flush()
 
 
 @asynccontextmanager
@@ -121,12 +138,13 @@ async def run(settings: Settings, kinds: Mapping[str, OpenProvider]) -> AsyncIte
         open_store(settings.knowledge, http_client, loop.time) as store,
         open_channel(settings.session_addr) as channel,
     ):
-        providers = open_providers(settings, kinds, http_client)
+        opened = open_providers(settings, kinds, http_client)
         breaker_changed = asyncio.Event()
-        routes = Routes(settings, providers, clock=loop.time, wall_clock=time.time, changed=breaker_changed.set)
+        routes = Routes(settings, opened, clock=loop.time, wall_clock=time.time, changed=breaker_changed.set)
         asking = Asking(
             timeouts=settings.timeouts,
             retries=settings.retries,
+            hedging=Hedging(settings.hedging),
             max_output_tokens=settings.max_output_tokens,
             clock=loop.time,
             random=random.random,
@@ -137,6 +155,8 @@ async def run(settings: Settings, kinds: Mapping[str, OpenProvider]) -> AsyncIte
         reports: report_pb2_grpc.ReportServiceAsyncStub = report_pb2_grpc.ReportServiceStub(channel)
         worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         user_keys = UserKeys(users, settings.worker_token)
+        usages: usage_pb2_grpc.UsageServiceAsyncStub = usage_pb2_grpc.UsageServiceStub(channel)
+        recorder = UsageRecorder(usages, metadata, new_id=lambda: str(uuid.uuid4()))
         briefer = Briefer(store, Profiles(users, metadata), settings.knowledge, loop.time)
         publisher = Publisher(session, metadata)
         reporter = Reporter(
@@ -153,13 +173,14 @@ async def run(settings: Settings, kinds: Mapping[str, OpenProvider]) -> AsyncIte
             routes=routes,
             asking=asking,
             user_keys=user_keys,
+            recorder=recorder,
             session=session,
             metadata=metadata,
             publisher=publisher,
             briefer=briefer,
             clocks=Clocks(monotonic=loop.time, wall_us=lambda: time.time_ns() // 1000),
         )
-        servicer = LLMServicer(settings, routes, asking, turns, user_keys)
+        servicer = LLMServicer(settings, routes, asking, turns, user_keys, recorder)
         server = RpcServer(
             address=f"{settings.host}:{settings.port}",
             tokens=[settings.token],
@@ -169,9 +190,10 @@ async def run(settings: Settings, kinds: Mapping[str, OpenProvider]) -> AsyncIte
         port = await server.start()
         async with asyncio.TaskGroup() as tasks:
             reporting = tasks.create_task(reporter.run())
-            running = [tasks.create_task(publisher.run()), tasks.create_task(turns.run()), reporting]
+            recording = tasks.create_task(recorder.run())
+            running = [tasks.create_task(publisher.run()), tasks.create_task(turns.run()), reporting, recording]
             try:
-                yield Running(server, turns, reporter, reporting, port)
+                yield Running(server, turns, Told(reporter, reporting, recorder, recording), port)
             finally:
                 await server.stop(0)
                 # What is still under way is left to another worker: its leases expire.

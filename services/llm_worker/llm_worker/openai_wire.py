@@ -6,9 +6,16 @@ Document: https://platform.openai.com/docs/api-reference/chat-streaming. A reque
     data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Hi"}}]}
 
 The official SDK asks (keys, URL, errors); its typed events, at ten times the cost, are left out of the hot loop.
+
+Deviations, of the wire from the port: a tool's failure has no field, its text alone tells; an id of over 40 characters
+is refused, so that an alias stands for it. Of its speakers from one another: the model's reasoning is
+`reasoning_content` (xAI, DeepSeek) or `reasoning` (OpenRouter, Ollama), and OpenAI shows none; xAI and Google count it
+in `total_tokens` alone; Google and Ollama leave out a tool call's `index`, or give all of an answer the same, and say
+the name with each; an answer that calls the one tool it had to ends with `stop` (OpenAI).
 """
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -18,14 +25,22 @@ import openai
 import orjson
 from chat.messages import FinishReason, Role, Usage
 
+from llm_worker.conversation import Image, Line, ToolCall, ToolResult
 from llm_worker.outcome import Outcome, ProviderError, outcome_of_status, read_retry_after
-from llm_worker.provider import Piece, ProviderRequest
+from llm_worker.provider import Piece, ProviderRequest, ToolChoice, ToolUse
 from llm_worker.settings import ProviderSettings
 from llm_worker.sse import EventReader, EventTooLargeError
+from llm_worker.tool_calls import ToolCallReader, alias_of
 from llm_worker.transport import PacedBody, body_of
 
 TAIL_S = 0.25
 """How long a whole answer waits for its counts of tokens."""
+
+MAX_ID_CHARS = 40
+"""Of a tool call; ids of other providers are longer. Source: the API's 400 `string_above_max_length`."""
+
+ROLES = {Role.USER: "user", Role.ASSISTANT: "assistant"}
+TOOL_CHOICES = {ToolChoice.NONE: "none", ToolChoice.REQUIRED: "required"}
 
 FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -125,10 +140,15 @@ class OpenAIClient:
         return None
 
     def _parameters(self, request: ProviderRequest) -> dict[str, Any]:
-        roles = {Role.USER: "user", Role.ASSISTANT: "assistant"}
-        messages = [{"role": roles[line.role], "content": line.text} for line in request.lines]
+        messages: list[dict[str, Any]] = []
         if request.system_prompt:
-            messages.insert(0, {"role": "system", "content": request.system_prompt})
+            messages.append({"role": "system", "content": request.system_prompt})
+        for line in request.lines:
+            only = line.parts[0] if len(line.parts) == 1 else None
+            if isinstance(only, str):
+                messages.append({"role": ROLES[line.role], "content": only})
+            else:
+                messages += _messages(line)
         parameters: dict[str, Any] = {
             "model": request.model,
             "messages": messages,
@@ -140,7 +160,63 @@ class OpenAIClient:
             parameters["temperature"] = request.temperature
         if request.stop:
             parameters["stop"] = list(request.stop)
+        if request.tool_use.tools:
+            parameters |= _tool_parameters(request.tool_use)
         return parameters
+
+
+def _messages(line: Line) -> list[dict[str, Any]]:
+    """A line's messages: each result of a tool is one of its own, before the rest."""
+    if line.role is Role.ASSISTANT:
+        message: dict[str, Any] = {"role": "assistant", "content": line.text or None}
+        calls = [_call(part) for part in line.parts if isinstance(part, ToolCall)]
+        return [message | {"tool_calls": calls}] if calls else [message]
+    messages: list[dict[str, Any]] = [
+        {"role": "tool", "tool_call_id": _call_id(part.call_id), "content": part.text}
+        for part in line.parts
+        if isinstance(part, ToolResult)
+    ]
+    if any(isinstance(part, Image) for part in line.parts):
+        shown = [part for part in line.parts if isinstance(part, str | Image)]
+        messages.append({"role": "user", "content": [_content_part(part) for part in shown]})
+    elif line.text:
+        messages.append({"role": "user", "content": line.text})
+    return messages
+
+
+def _content_part(part: str | Image) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    url = part.url or f"data:{part.media_type};base64,{b64encode(part.content).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    # Some read the arguments as JSON, which the empty text is not.
+    function = {"name": call.name, "arguments": call.arguments or "{}"}
+    return {"id": _call_id(call.id), "type": "function", "function": function}
+
+
+def _call_id(call_id: str) -> str:
+    return call_id if len(call_id) <= MAX_ID_CHARS else alias_of(call_id)
+
+
+def _tool_parameters(tool_use: ToolUse) -> dict[str, Any]:
+    tools: list[dict[str, Any]] = []
+    for tool in tool_use.tools:
+        # OpenAI refuses a schema without these two, and some of its imitators a tool without a schema.
+        function = {"name": tool.name, "parameters": {"type": "object", "properties": {}, **tool.parameters}}
+        if tool.description:
+            function["description"] = tool.description
+        tools.append({"type": "function", "function": function})
+    parameters: dict[str, Any] = {"tools": tools}
+    if tool_use.name:
+        parameters["tool_choice"] = {"type": "function", "function": {"name": tool_use.name}}
+    elif tool_use.choice in TOOL_CHOICES:
+        parameters["tool_choice"] = TOOL_CHOICES[tool_use.choice]
+    if tool_use.one_call:
+        parameters["parallel_tool_calls"] = False
+    return parameters
 
 
 async def read_answer(body: PacedBody) -> AsyncGenerator[Piece, None]:
@@ -154,7 +230,9 @@ async def read_answer(body: PacedBody) -> AsyncGenerator[Piece, None]:
         if not octets:
             raise ProviderError(Outcome.CUT)
         text = answer.feed(octets)
-        if text:
+        if answer.beside:
+            yield answer.piece(text)
+        elif text:
             yield Piece(text, answer.model)
         if answer.error is not None:
             raise answer.error
@@ -170,13 +248,16 @@ async def read_answer(body: PacedBody) -> AsyncGenerator[Piece, None]:
 class _Answer:
     """What the events so far say. `feed` is the hot loop: every delta of every stream passes it.
 
-    `ended`: nothing more is to be learnt.
+    `beside`: there is more than text, for `piece` to give. `ended`: nothing more is to be learnt.
     """
 
-    __slots__ = ("_events", "ended", "error", "finish_reason", "model", "usage")
+    __slots__ = ("_calls", "_events", "_reasoning", "beside", "ended", "error", "finish_reason", "model", "usage")
 
     def __init__(self) -> None:
+        self._calls = ToolCallReader()
         self._events = EventReader()
+        self._reasoning: list[str] = []
+        self.beside = False
         self.ended = False
         self.error: ProviderError | None = None
         self.finish_reason = FinishReason.UNKNOWN
@@ -201,11 +282,20 @@ class _Answer:
                 if choices:
                     choice = choices[0]
                     delta = choice["delta"]
-                    text = delta.get("content") or delta.get("refusal")
-                    if text:
+                    text = delta.get("content")
+                    if not text:
+                        self._look_beside(delta, texts)
+                    else:
                         texts.append(text)
+                        # Some say the role each time, few more than that.
+                        fields = len(delta)
+                        if fields > 1 and (fields > 2 or "role" not in delta):
+                            self._look_beside(delta, texts)
                     if choice.get("finish_reason"):
-                        self.finish_reason = FINISH_REASONS.get(choice["finish_reason"], FinishReason.STOP)
+                        self._finish(choice["finish_reason"])
+                    elif text and self.model:
+                        # Counts are looked for with a finish reason or where there is no text.
+                        continue
                 if not self.model:
                     self.model = chunk.get("model") or ""
                 if chunk.get("usage"):
@@ -217,9 +307,48 @@ class _Answer:
                 self._other(chunk)
         return "".join(texts)
 
+    def piece(self, text: str) -> Piece:
+        """The text, and what came beside it since the last time."""
+        reasoning = "".join(self._reasoning)
+        self._reasoning.clear()
+        self.beside = False
+        return Piece(text, self.model, reasoning=reasoning, tool_calls=self._calls.take())
+
+    def _look_beside(self, delta: dict[str, Any], texts: list[str]) -> None:
+        """What stands in a delta beside content."""
+        if delta.get("refusal") and not delta.get("content"):
+            texts.append(delta["refusal"])
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if reasoning and isinstance(reasoning, str):
+            self._reasoning.append(reasoning)
+            self.beside = True
+        for call in delta.get("tool_calls") or ():
+            self._read_call(call)
+            self.beside = True
+
+    def _read_call(self, call: dict[str, Any]) -> None:
+        function = call.get("function") or {}
+        key, call_id = call.get("index"), call.get("id") or ""
+        name, arguments = function.get("name") or "", function.get("arguments") or ""
+        if not (isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str)):
+            raise TypeError("a tool call in another form")
+        begun_id = self._calls.id_of(key)
+        # The index tells calls apart, and where it does not, the id, and where there is neither, the name.
+        begins = not begun_id or (call_id != begun_id if call_id else key is None)
+        if name and begins:
+            self._calls.begin(key, call_id, name, arguments)
+        else:
+            self._calls.add(key, arguments)
+
+    def _finish(self, reason: str) -> None:
+        self.finish_reason = FINISH_REASONS.get(reason, FinishReason.STOP)
+        if self._calls and self.finish_reason is FinishReason.STOP:
+            self.finish_reason = FinishReason.TOOL_CALLS
+
     def _count(self, usage: dict[str, Any]) -> None:
-        self.usage = Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
-        # Some providers count in every event; the last one counts.
+        given, made = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+        self.usage = Usage(given, max(made, int(usage.get("total_tokens") or 0) - given))
+        # Some count in every event; the last one counts.
         self.ended = self.ended or bool(self.finish_reason)
 
     def _other(self, chunk: Any) -> None:

@@ -1,7 +1,7 @@
 """What one call to a provider came to, and what that asks of us: the closed set that adapters translate into.
 
 Adapters decide by HTTP status, by the class of an exception and by the error's code and type, never by a message's text
-(with one exception, `providers.anthropic.SPENT_MESSAGE`).
+(with the exceptions of `providers.anthropic`, `SPENT_MESSAGE` and `TOO_LONG_MESSAGES`).
 The table is DESIGN section 7; see docs/subsystems/providers.md.
 """
 
@@ -35,6 +35,8 @@ class Rule:
     again: Again = Again.NEVER
     next: bool = True
     """The next target of the route may answer instead, or go on with what was begun."""
+    larger: bool = False
+    """A target with a larger window may answer instead, once."""
     billed: bool = False
     """The provider is expected to charge for what it had begun."""
     loud: bool = False
@@ -68,10 +70,13 @@ class Outcome(Enum):
     MODEL_UNKNOWN = Rule(_NO_ANSWER, "The provider does not offer this model.")
     NOT_UNDERSTOOD = Rule(_NO_ANSWER, "The provider did not understand the request.")
     CONTEXT_TOO_LONG = Rule(
-        ErrorCode.CONTEXT_TOO_LONG, "The conversation is too long for the model; shorten it or start anew.", next=False
+        ErrorCode.CONTEXT_TOO_LONG,
+        "The conversation is too long for the model; shorten it or start anew.",
+        next=False,
+        larger=True,
     )
     CONTENT_REFUSED = Rule(
-        ErrorCode.PROVIDER_REFUSED, "The provider refused this content; rephrase the message.", next=False
+        ErrorCode.PROVIDER_REFUSED, "The provider refused this request, most likely for its content; rephrase the message.", next=False
     )
 
 

@@ -30,7 +30,7 @@ NO_KEYS = OwnKeys()
 class OwnTarget:
     """`target`, asked with `key`."""
 
-    __slots__ = ("_key", "_target", "model", "provider")
+    __slots__ = ("_key", "_target", "first_tokens", "meter", "model", "provider")
 
     own_key = True
 
@@ -39,10 +39,16 @@ class OwnTarget:
         self._key = key
         self.provider = target.provider
         self.model = target.model
+        self.meter = target.meter
+        self.first_tokens = target.first_tokens
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Piece, None]:
         """As the provider's."""
         return self.provider.stream(request, self._key)
+
+    async def count_tokens(self, request: ProviderRequest) -> int | None:
+        """As the provider's."""
+        return await self.provider.count_tokens(request, self._key)
 
     def rule(self, error: ProviderError) -> Rule:
         """What a failed call asks for."""

@@ -45,6 +45,17 @@ class RetrySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeSettings:
+    """When an answer that is late is asked of a second target too."""
+
+    enabled: bool
+    max_share: float
+    """Of all answers, 0 to 1."""
+    min_samples: int
+    """First tokens of a target that its p95 takes."""
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerSettings:
     """When a target is left alone."""
 
@@ -84,6 +95,11 @@ class ModelSettings:
     takes_temperature: bool
     prefill: bool = False
     """It goes on with an answer of its own that a request ends with."""
+    ttft_timeout_s: float = 0.0
+    """0: as `Timeouts.ttft_s` says."""
+    input_usd: float = 0.0
+    """Of a million tokens; 0: unknown."""
+    output_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +162,13 @@ class Settings:
     max_turns: int
     default_route: str
     max_output_tokens: int
-    max_context_chars: int
+    max_context_tokens: int
     proxies: Mapping[str, str]
     """On the way to providers: a URL by scheme, and under "no" the hosts that need none. HTTPS_PROXY, HTTP_PROXY,
     NO_PROXY, also in lower case."""
     timeouts: Timeouts
     retries: RetrySettings
+    hedging: HedgeSettings
     breaker: BreakerSettings
     providers: Mapping[str, ProviderSettings]
     models: Mapping[str, ModelSettings]
@@ -164,11 +181,13 @@ def read(variables: Mapping[str, str]) -> Settings:
     """Reads everything and checks that it fits together. Raises: SettingError."""
     environment = Environment(variables)
     table = config.load(variables)
-    worker, retries, breaker = table["worker"], table["retries"], table["breaker"]
-    for section, keys in (("worker", worker), ("retries", retries), ("breaker", breaker)):
+    worker, retries, hedging, breaker = table["worker"], table["retries"], table["hedging"], table["breaker"]
+    for section, keys in (("worker", worker), ("retries", retries), ("hedging", hedging), ("breaker", breaker)):
         for key, value in keys.items():
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and value <= 0 and not isinstance(value, bool):
                 raise SettingError(f"{section}.{key} must be greater than 0, not {value:g}")
+    if hedging["max_share"] > 1:
+        raise SettingError(f"hedging.max_share must be at most 1, not {hedging['max_share']:g}")
     log_level = environment.text("LOG_LEVEL", "info").lower()
     if log_level not in LOG_LEVELS:
         raise SettingError(f"LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {log_level!r}")
@@ -185,7 +204,7 @@ def read(variables: Mapping[str, str]) -> Settings:
         max_turns=worker["max_turns"],
         default_route=worker["default_route"],
         max_output_tokens=worker["max_output_tokens"],
-        max_context_chars=worker["max_context_chars"],
+        max_context_tokens=worker["max_context_tokens"],
         proxies=_proxies(environment),
         timeouts=Timeouts(
             connect_s=worker["connect_timeout_s"],
@@ -200,6 +219,9 @@ def read(variables: Mapping[str, str]) -> Settings:
             backoff_base_s=retries["backoff_base_s"],
             backoff_cap_s=retries["backoff_cap_s"],
             retry_after_max_s=retries["retry_after_max_s"],
+        ),
+        hedging=HedgeSettings(
+            enabled=hedging["enabled"], max_share=hedging["max_share"], min_samples=hedging["min_samples"]
         ),
         breaker=BreakerSettings(
             failure_threshold=breaker["failure_threshold"],
@@ -279,6 +301,9 @@ def _provider(environment: Environment, name: str, entry: config.Table) -> Provi
 
 
 def _model(model_id: str, entry: config.Table) -> ModelSettings:
+    for key in ("context_tokens", "ttft_timeout_s", "input_usd", "output_usd"):
+        if entry.get(key, 0) < 0:
+            raise SettingError(f"models.{model_id}.{key} must be at least 0, not {entry[key]:g}")
     return ModelSettings(
         id=model_id,
         provider=entry.get("provider", ""),
@@ -286,6 +311,9 @@ def _model(model_id: str, entry: config.Table) -> ModelSettings:
         context_tokens=entry.get("context_tokens", 0),
         takes_temperature=entry.get("takes_temperature", True),
         prefill=entry.get("prefill", False),
+        ttft_timeout_s=entry.get("ttft_timeout_s", 0.0),
+        input_usd=entry.get("input_usd", 0.0),
+        output_usd=entry.get("output_usd", 0.0),
     )
 
 

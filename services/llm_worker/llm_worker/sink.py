@@ -3,6 +3,8 @@
 from collections.abc import Awaitable
 from typing import Protocol
 
+from llm_worker.provider import ToolCallDelta
+
 
 class Sink(Protocol):
     """Called by one task."""
@@ -23,6 +25,14 @@ class Sink(Protocol):
 
     def restart(self) -> None:
         """What was written is void: the answer begins again. Only where it is `restartable`, and text follows."""
+        ...
+
+    def reason(self, text: str) -> Awaitable[None] | None:
+        """More of the model's reasoning, which is no part of the answer. As `write`."""
+        ...
+
+    def call_tools(self, deltas: tuple[ToolCallDelta, ...]) -> Awaitable[None] | None:
+        """Pieces of tool calls. As `write`."""
         ...
 
     def write(self, text: str) -> Awaitable[None] | None:

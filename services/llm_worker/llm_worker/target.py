@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from chat.errors import Failure
 
 from llm_worker.breaker import Breaker, Permit
+from llm_worker.hedging import FirstTokens
 from llm_worker.outcome import Outcome, ProviderError, Rule
 from llm_worker.provider import Piece, Provider, ProviderRequest
 from llm_worker.settings import BreakerSettings, ModelSettings
+from llm_worker.tokens import TokenMeter
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Target:
         self.provider = provider
         self.model = model
         self.configured = configured
+        self.meter = TokenMeter()
+        self.first_tokens = FirstTokens()
         self.breaker = Breaker(
             failure_threshold=settings.failure_threshold,
             reset_timeout_s=settings.reset_timeout_s,
@@ -59,6 +63,10 @@ class Target:
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Piece, None]:
         """As the provider's."""
         return self.provider.stream(request)
+
+    async def count_tokens(self, request: ProviderRequest) -> int | None:
+        """As the provider's."""
+        return await self.provider.count_tokens(request)
 
     def rule(self, error: ProviderError) -> Rule:
         """What a failed call asks for."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -26,10 +27,12 @@ from llm_worker.briefing import Briefer, Briefing
 from llm_worker.context import Said, choose_persona, question_of_turn
 from llm_worker.long_stream import SILENCE_S, StreamBrokenError, keep_open, read
 from llm_worker.own_target import NO_KEYS
+from llm_worker.provider import ToolCallDelta
 from llm_worker.publisher import Publisher
 from llm_worker.route import Routes
 from llm_worker.settings import Settings
 from llm_worker.turn_log import TurnLog
+from llm_worker.usage import UsageRecorder
 from llm_worker.user_keys import UserKeys
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ class TurnRunner:
         routes: Routes,
         asking: Asking,
         user_keys: UserKeys,
+        recorder: UsageRecorder,
         session: "session_pb2_grpc.SessionServiceAsyncStub",
         metadata: Metadata,
         publisher: Publisher,
@@ -78,6 +82,7 @@ class TurnRunner:
         self._routes = routes
         self._asking = asking
         self._user_keys = user_keys
+        self._recorder = recorder
         self._session = session
         self._metadata = metadata
         self._publisher = publisher
@@ -257,7 +262,7 @@ class TurnRunner:
         owner_id, dialect = turn.chat.owner_id, turn.chat.dialect
         briefing = await self._briefer.brief(persona, user_id=owner_id, dialect=dialect, query=messages[-1].text)
         question = question_of_turn(
-            settings, persona, messages, max_chars=self._settings.max_context_chars, told=briefing.system_text
+            settings, persona, messages, max_tokens=self._settings.max_context_tokens, told=briefing.system_text
         )
         sender_id = turn.context[-1].sender_id
         keys = await self._user_keys.find(sender_id) if persona.own_keys else NO_KEYS
@@ -276,7 +281,15 @@ class TurnRunner:
         )
         sink = _TurnSink(turn_log, self._publisher, blank, self._clocks, briefing)
         deadline = started_at + codec.seconds(turn.time_left)
-        made = await answer(question, targets, sink, self._asking, started_at=started_at, deadline=deadline)
+        made = await answer(
+            question,
+            targets,
+            sink,
+            self._asking,
+            started_at=started_at,
+            deadline=deadline,
+            spent=partial(self._recorder.add, sender_id or owner_id),
+        )
         return briefing.noted(made)
 
 
@@ -308,6 +321,12 @@ class _TurnSink:
 
     def restart(self) -> None:
         self._turn_log.restart()
+
+    def reason(self, text: str) -> None:
+        """A chat shows no reasoning."""
+
+    def call_tools(self, deltas: tuple[ToolCallDelta, ...]) -> None:
+        """A chat offers no tools: a model that calls one all the same is not heard."""
 
     def write(self, text: str) -> asyncio.Future[None] | None:
         room = self._turn_log.write(text)

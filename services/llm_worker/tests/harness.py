@@ -56,6 +56,8 @@ class Heard:
     """What a caller of Generate was told."""
 
     texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    tool_calls: list[llm_pb2.ToolCallDelta] = field(default_factory=list)
     provider: str = ""
     finished: chat_pb2.Answer | None = None
 
@@ -95,6 +97,10 @@ class Caller:
                         heard.provider = response.started.provider
                     case "text":
                         heard.texts.append(response.text)
+                    case "reasoning":
+                        heard.reasoning.append(response.reasoning)
+                    case "tool_call":
+                        heard.tool_calls.append(response.tool_call)
                     case "finished":
                         heard.finished = response.finished.answer
         except grpc.aio.AioRpcError as error:
@@ -139,9 +145,9 @@ async def no_question_is_left() -> None:
 
 
 def question(plan: object = None, *, model: str = "", **fields: Any) -> llm_pb2.GenerateRequest:
-    """A request with one message of the user's, which steers the simulator."""
+    """A request with one message of the user's, which steers the simulator, unless `messages` are given."""
     text = "hello" if plan is None else directive(plan)
-    return llm_pb2.GenerateRequest(model=model, messages=[user(text)], **fields)
+    return llm_pb2.GenerateRequest(model=model, **{"messages": [user(text)], **fields})
 
 
 def directive(plan: object) -> str:

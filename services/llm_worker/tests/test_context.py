@@ -1,7 +1,7 @@
 """What a model is asked."""
 
 from chat.messages import AnswerSettings, Role
-from llm_worker.context import Said, choose_persona, question_of_turn, trim
+from llm_worker.context import Said, choose_persona, question_of_turn
 from llm_worker.conversation import line, merge
 from llm_worker.settings import Persona
 
@@ -9,8 +9,8 @@ PERSONA = Persona("Be kind.", 0.5, 100, "assistant")
 USER, ASSISTANT, SYSTEM = Role.USER, Role.ASSISTANT, Role.SYSTEM
 
 
-def ask(*messages: Said, settings: AnswerSettings = AnswerSettings(), max_chars: int = 1000):  # noqa: B008
-    return question_of_turn(settings, PERSONA, messages, max_chars=max_chars)
+def ask(*messages: Said, settings: AnswerSettings = AnswerSettings(), max_tokens: int = 1000):  # noqa: B008
+    return question_of_turn(settings, PERSONA, messages, max_tokens=max_tokens)
 
 
 def test_a_turn_asks_its_persona_the_conversation() -> None:
@@ -50,21 +50,6 @@ def test_instructions_in_the_chat_join_the_system_prompt() -> None:
 
 def test_a_blank_message_is_asked_all_the_same() -> None:
     assert ask(Said(USER, " ")).lines == (line(USER, " "),)
-
-
-def test_the_oldest_lines_go_first_and_what_stays_begins_with_the_users() -> None:
-    lines = (
-        line(USER, "a" * 10),
-        line(ASSISTANT, "b" * 10),
-        line(USER, "c" * 10),
-        line(ASSISTANT, "d"),
-        line(USER, "e"),
-    )
-    assert trim(lines, 1000) == lines
-    assert trim(lines, 22) == lines[2:]
-    assert trim(lines, 12) == lines[2:]
-    assert trim(lines, 11) == lines[4:]
-    assert trim(lines, 0) == lines[4:]
 
 
 def test_lines_of_one_role_are_merged() -> None:

@@ -112,7 +112,7 @@ async def test_before_the_first_token_the_next_target_answers_instead(sim: Simul
     [
         ("content_policy", "claude", "PROVIDER_REFUSED", grpc.StatusCode.FAILED_PRECONDITION),
         ("content_policy", "gpt", "PROVIDER_REFUSED", grpc.StatusCode.FAILED_PRECONDITION),
-        ("context_length_exceeded", "gpt", "CONTEXT_TOO_LONG", grpc.StatusCode.OUT_OF_RANGE),
+        ("context_length_exceeded", "grok", "CONTEXT_TOO_LONG", grpc.StatusCode.OUT_OF_RANGE),
     ],
 )
 async def test_a_refusal_goes_to_the_caller_and_is_not_routed_around(
@@ -335,6 +335,19 @@ def part(**kind: object) -> list[llm_pb2.InputMessage]:
 
 
 SYSTEM = llm_pb2.InputMessage(role=chat_pb2.ROLE_SYSTEM, parts=[llm_pb2.Part(text="Be kind.")])
+
+
+def called(**fields: str) -> llm_pb2.InputMessage:
+    call = llm_pb2.ToolCall(**{"id": "1", "name": "look", "arguments": "{}", **fields})
+    return llm_pb2.InputMessage(role=chat_pb2.ROLE_ASSISTANT, parts=[llm_pb2.Part(tool_call=call)])
+
+
+RESULT = llm_pb2.InputMessage(
+    role=chat_pb2.ROLE_USER, parts=[llm_pb2.Part(tool_result=llm_pb2.ToolResult(tool_call_id="1", text="found"))]
+)
+ASSISTANT_IMAGE = llm_pb2.InputMessage(
+    role=chat_pb2.ROLE_ASSISTANT, parts=[llm_pb2.Part(image=llm_pb2.Image(url="https://x.test/a.png"))]
+)
 ASSISTANT = llm_pb2.InputMessage(role=chat_pb2.ROLE_ASSISTANT, parts=[llm_pb2.Part(text="I")])
 
 
@@ -347,16 +360,39 @@ ASSISTANT = llm_pb2.InputMessage(role=chat_pb2.ROLE_ASSISTANT, parts=[llm_pb2.Pa
         (told(messages=[llm_pb2.InputMessage(role=chat_pb2.ROLE_USER)]), "messages[0].parts"),
         (told(messages=[llm_pb2.InputMessage(parts=[llm_pb2.Part(text="hi")])]), "messages[0].role"),
         (told(messages=[SYSTEM, user("")]), "messages[1].parts[0]"),
-        (told(messages=part(image=llm_pb2.Image(url="https://x.test/a.png"))), "messages[0].parts[1].image"),
+        (told(messages=part(image=llm_pb2.Image(url="http://x.test/a.png"))), "messages[0].parts[1].image.url"),
+        (told(messages=part(image=llm_pb2.Image(url="https://" + "x" * 2048))), "messages[0].parts[1].image.url"),
+        (
+            told(messages=part(image=llm_pb2.Image(url="https://x.test/a", media_type="image/png"))),
+            "messages[0].parts[1].image.media_type",
+        ),
+        (told(messages=part(image=llm_pb2.Image())), "messages[0].parts[1].image"),
+        (told(messages=part(image=llm_pb2.Image(content=b"x"))), "messages[0].parts[1].image.media_type"),
+        (
+            told(messages=part(image=llm_pb2.Image(content=b"x" * (3 * 1024 * 1024 + 1), media_type="image/png"))),
+            "messages[0].parts[1].image",
+        ),
+        (told(messages=[ASSISTANT_IMAGE, user("hi")]), "messages[0].parts[0].image"),
         (told(messages=part(tool_call=llm_pb2.ToolCall(id="1"))), "messages[0].parts[1].tool_call"),
-        (told(messages=part(tool_result=llm_pb2.ToolResult(text="1"))), "messages[0].parts[1].tool_result"),
+        (told(messages=part(tool_result=llm_pb2.ToolResult(text="1"))), "messages"),
+        (told(messages=[called(id=""), user("hi")]), "messages[0].parts[0].tool_call.id"),
+        (told(messages=[called(name="a b"), user("hi")]), "messages[0].parts[0].tool_call.name"),
+        (told(messages=[called(arguments="[1]"), user("hi")]), "messages[0].parts[0].tool_call.arguments"),
+        (told(messages=[called(arguments="{"), user("hi")]), "messages[0].parts[0].tool_call.arguments"),
+        (told(messages=[called(), user("no result")]), "messages"),
+        (told(messages=[called(), RESULT, ASSISTANT, RESULT]), "messages"),
         (told(temperature=2.5), "temperature"),
         (told(temperature=-0.1), "temperature"),
         (told(temperature=float("nan")), "temperature"),
         (told(max_output_tokens=128_001), "max_output_tokens"),
         (told(stop=["a", "b", "c", "d", "e"]), "stop"),
         (told(stop=["a", ""]), "stop[1]"),
-        (told(tools=[llm_pb2.Tool(name="look")]), "tools"),
+        (told(tools=[llm_pb2.Tool(name="look up")]), "tools[0].name"),
+        (told(tools=[llm_pb2.Tool(name="look"), llm_pb2.Tool(name="look")]), "tools[1].name"),
+        (told(tools=[llm_pb2.Tool(name=f"t{at}") for at in range(129)]), "tools"),
+        (told(tool_choice=llm_pb2.TOOL_CHOICE_REQUIRED), "tool_choice"),
+        (told(tools=[llm_pb2.Tool(name="look")], tool_choice=7), "tool_choice"),
+        (told(tools=[llm_pb2.Tool(name="look")], tool_choice_name="see"), "tool_choice_name"),
         (told(messages=[user("hi")] * 10_001), "messages"),
         (told(messages=[llm_pb2.InputMessage(role=chat_pb2.ROLE_USER, parts=[llm_pb2.Part()] * 10_001)]), "messages"),
     ],

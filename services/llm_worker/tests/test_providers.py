@@ -3,82 +3,22 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import aclosing
 
-import httpx2
 import pytest
 from chat.messages import FinishReason, Role
 from llm_worker.conversation import line
-from llm_worker.main import find_kinds
 from llm_worker.outcome import Outcome, ProviderError
-from llm_worker.pacer import Pacer
-from llm_worker.provider import Piece, Provider, ProviderRequest
-from llm_worker.settings import ProviderSettings
-from llm_worker.transport import open_http_client
 from simulator.process import Simulator
 from simulator.record import fingerprint
 
-from .harness import directive
-
-ADAPTERS = {"anthropic": "anthropic", "openai": "openai", "grok": "grok", "together": "openai"}
-"""A provider's name, and the adapter that speaks to it."""
-
-
-@dataclass
-class Speaker:
-    """One adapter, and what it is told of its provider."""
-
-    provider: Provider
-    settings: ProviderSettings
-    http_client: httpx2.AsyncClient
-    pacer: Pacer
-
-    def again(self, **changes: str) -> Provider:
-        """The same adapter with other settings."""
-        settings = replace(self.settings, **changes)
-        return find_kinds()[settings.kind](settings, self.http_client)
-
-
-@asynccontextmanager
-async def open_speaker(sim: Simulator, name: str) -> AsyncIterator[Speaker]:
-    pacer = Pacer()
-    base_url = sim.anthropic_url if name == "anthropic" else sim.openai_url(name)
-    settings = ProviderSettings(name, ADAPTERS[name], base_url, "sk-platform", "max_tokens", ())
-    async with open_http_client(pacer=pacer, connect_timeout_s=2) as http_client:
-        yield Speaker(find_kinds()[settings.kind](settings, http_client), settings, http_client, pacer)
-    assert pacer.streams == 0, "a body was not closed"
+from .speakers import ADAPTERS, Speaker, break_off, listen, open_speaker, request, text_of
 
 
 @pytest.fixture(params=list(ADAPTERS))
 async def speaker(sim: Simulator, request: pytest.FixtureRequest) -> AsyncIterator[Speaker]:
     async with open_speaker(sim, request.param) as speaker:
         yield speaker
-
-
-def request(plan: object = None, **changes: object) -> ProviderRequest:
-    text = "hello" if plan is None else directive(plan)
-    made = ProviderRequest("some-model", (line(Role.USER, text),), "Be kind.", None, 64)
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
-async def listen(provider: Provider, asked: ProviderRequest, key: str | None = None) -> list[Piece]:
-    async with aclosing(provider.stream(asked, key)) as pieces:
-        return [piece async for piece in pieces]
-
-
-async def break_off(provider: Provider, asked: ProviderRequest) -> tuple[str, ProviderError]:
-    """The text before a stream's failure, and the failure."""
-    texts: list[str] = []
-    with pytest.raises(ProviderError) as caught:
-        async with aclosing(provider.stream(asked)) as pieces:
-            async for piece in pieces:
-                texts.append(piece.text)  # noqa: PERF401  (what came before the failure is what is asked)
-    return "".join(texts), caught.value
-
-
-def text_of(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
 
 
 async def test_a_whole_answer_says_its_text_model_counts_and_why_it_ended(speaker: Speaker) -> None:
@@ -177,12 +117,27 @@ async def test_a_refusal_that_only_speaks_of_a_balance_stays_a_refusal(sim: Simu
     assert error.outcome is Outcome.CONTENT_REFUSED
 
 
-async def test_a_conversation_that_is_too_long_is_told_where_the_wire_has_a_code_for_it(speaker: Speaker) -> None:
+async def test_a_conversation_that_is_too_long_is_told(speaker: Speaker) -> None:
     _, error = await break_off(speaker.provider, request({"code": "context_length_exceeded"}))
-    # Anthropic's 400 has none: it is the provider's refusal, whatever it is about.
-    told = Outcome.CONTENT_REFUSED if speaker.settings.kind == "anthropic" else Outcome.CONTEXT_TOO_LONG
-    assert error.outcome is told
-    assert not error.rule.next
+    assert error.outcome is Outcome.CONTEXT_TOO_LONG
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "outcome"),
+    [
+        (400, "prompt is too long: 208310 tokens > 200000 maximum", Outcome.CONTEXT_TOO_LONG),
+        (400, "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000", Outcome.CONTEXT_TOO_LONG),
+        (413, "Request exceeds the maximum size", Outcome.CONTEXT_TOO_LONG),
+        (400, "messages.0: the prompt is too long", Outcome.CONTENT_REFUSED),
+        (529, "prompt is too long", Outcome.OVERLOADED),
+    ],
+)
+async def test_anthropic_says_by_a_texts_beginning_that_a_conversation_is_too_long(
+    sim: Simulator, status: int, message: str, outcome: Outcome
+) -> None:
+    async with open_speaker(sim, "anthropic") as speaker:
+        _, error = await break_off(speaker.provider, request({"status": status, "message": message}))
+    assert error.outcome is outcome
 
 
 async def test_retry_after_is_handed_on(speaker: Speaker) -> None:
@@ -241,11 +196,6 @@ async def test_keep_alives_are_no_pieces(speaker: Speaker) -> None:
     plan = {"text": "one two", "stall_after": 1, "stall_ms": 200, "pings_while_stalled": True}
     pieces = await listen(speaker.provider, request(plan))
     assert [piece.text for piece in pieces if piece.text] == ["one ", "two"]
-
-
-async def test_reasoning_is_no_part_of_the_answer(speaker: Speaker) -> None:
-    pieces = await listen(speaker.provider, request({"text": "forty-two", "reasoning": "let me think"}))
-    assert text_of(pieces) == "forty-two"
 
 
 async def test_closing_the_stream_ends_the_providers_call(sim: Simulator, speaker: Speaker) -> None:

@@ -615,6 +615,7 @@ class TargetStatus(_message.Message):
     RESET_TIMEOUT_FIELD_NUMBER: _builtins.int
     LAST_FAILURE_AT_FIELD_NUMBER: _builtins.int
     COOLING_DOWN_UNTIL_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_P95_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     model: _builtins.str
     configured: _builtins.bool
@@ -636,6 +637,10 @@ class TargetStatus(_message.Message):
     def cooling_down_until(self) -> _timestamp_pb2.Timestamp:
         """Until when the target is left alone because its provider asked for it (429); absent: it is not."""
 
+    @_builtins.property
+    def time_to_first_token_p95(self) -> _duration_pb2.Duration:
+        """Of its last first tokens in this process, 100 at the most; hedging goes by it. Absent: fewer came than hedging takes."""
+
     def __init__(
         self,
         *,
@@ -648,10 +653,11 @@ class TargetStatus(_message.Message):
         reset_timeout: _duration_pb2.Duration | None = ...,
         last_failure_at: _timestamp_pb2.Timestamp | None = ...,
         cooling_down_until: _timestamp_pb2.Timestamp | None = ...,
+        time_to_first_token_p95: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cooling_down_until", b"cooling_down_until", "last_failure_at", b"last_failure_at", "reset_timeout", b"reset_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cooling_down_until", b"cooling_down_until", "last_failure_at", b"last_failure_at", "reset_timeout", b"reset_timeout", "time_to_first_token_p95", b"time_to_first_token_p95"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "configured", b"configured", "cooling_down_until", b"cooling_down_until", "failure_threshold", b"failure_threshold", "failures", b"failures", "last_failure_at", b"last_failure_at", "model", b"model", "provider", b"provider", "reset_timeout", b"reset_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "configured", b"configured", "cooling_down_until", b"cooling_down_until", "failure_threshold", b"failure_threshold", "failures", b"failures", "last_failure_at", b"last_failure_at", "model", b"model", "provider", b"provider", "reset_timeout", b"reset_timeout", "time_to_first_token_p95", b"time_to_first_token_p95"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,25 +6,37 @@ Document: https://docs.claude.com/en/api/messages-streaming. A request, and an a
     event: content_block_delta
     data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}
 
-Deviations: its 400 has no code that tells a conversation that is too long, or a content policy, from another malformed
-request, and messages' texts are not read: every plain 400 but a spent balance (`SPENT_MESSAGE`) is the provider's
-refusal, and not routed around. Since API version 2026-10-21, the SDK's, sampling parameters are refused: a temperature
-is left out.
+Deviations: its 400 has no code that tells a content policy from another malformed request, and messages' texts are not
+read: every plain 400 but a spent balance (`SPENT_MESSAGE`) and a conversation that is too long (`TOO_LONG_MESSAGES`) is
+the provider's refusal, and not routed around. Since API version 2026-10-21, the SDK's, sampling parameters are refused:
+a temperature is left out. It takes a tool call's id in its own form alone: an alias stands for another. Reasoning is
+not given back to it with the calls that came of it; it insists on that only where thinking was asked for with a budget,
+as it never is here.
 """
 
+import re
+from base64 import b64encode
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, assert_never
 
 import anthropic
 import httpx2
 import orjson
 from chat.messages import FinishReason, Role, Usage
 
+from llm_worker.conversation import Image, Line, Part, ToolCall, ToolResult
 from llm_worker.outcome import Outcome, ProviderError, outcome_of_status, read_retry_after
-from llm_worker.provider import Piece, Provider, ProviderRequest
+from llm_worker.provider import Piece, Provider, ProviderRequest, ToolChoice, ToolUse
 from llm_worker.settings import ProviderSettings
 from llm_worker.sse import EventReader, EventTooLargeError
+from llm_worker.tool_calls import ToolCallReader, alias_of
 from llm_worker.transport import PacedBody, body_of
+
+CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""The form of a tool call's id; those of other providers have others. Source: the API's 400 on `tool_use.id`."""
+
+ROLES = {Role.USER: "user", Role.ASSISTANT: "assistant"}
+TOOL_CHOICES = {ToolChoice.AUTO: "auto", ToolChoice.NONE: "none", ToolChoice.REQUIRED: "any"}
 
 FINISH_REASONS = {
     "end_turn": FinishReason.STOP,
@@ -60,9 +72,14 @@ SPENT_CODES = frozenset(
 
 
 SPENT_MESSAGE = "Your credit balance is too low"
-"""How a spent prepaid balance begins: a 400 `invalid_request_error` without a code, as a refusal of content is. The one
-text that is read, since our empty purse must not look like the user's fault, and would keep every other target from
-answering. Should the wording change, it counts as a refusal again. Source: anthropics/claude-code#66314."""
+"""How a spent prepaid balance begins: a 400 `invalid_request_error` without a code, as a refusal of content is. It is
+read, as is the one below, since our empty purse must not look like the user's fault, and would keep every other target
+from answering. Should the wording change, it counts as a refusal again. Source: anthropics/claude-code#66314."""
+
+TOO_LONG_MESSAGES = ("prompt is too long", "input length and `max_tokens` exceed context limit")
+"""How a conversation begins to be refused that is too long, alone or with its limit on output: a 400 without a code, as
+above. It is read since a larger model may answer, and the user can do something about it. Source:
+anthropics/claude-code#12186, #4951; the SDK's `anthropic.types.shared.error_details` knows no code for it."""
 
 
 def open_provider(settings: ProviderSettings, http_client: httpx2.AsyncClient) -> Provider:
@@ -76,6 +93,7 @@ class AnthropicClient:
     def __init__(self, settings: ProviderSettings, http_client: httpx2.AsyncClient) -> None:
         self.name = settings.name
         self._url = f"{settings.base_url}/v1/messages"
+        self._count_url = f"{self._url}/count_tokens"
         self._client = anthropic.AsyncAnthropic(
             # Without a key it is never asked with its own.
             api_key=settings.key or "-",
@@ -112,31 +130,119 @@ class AnthropicClient:
 
     async def count_tokens(self, request: ProviderRequest, key: str | None = None) -> int | None:
         """As the port says."""
-        return None
+        client = self._client if key is None else self._client.with_options(api_key=key)
+        content = orjson.dumps(_input_parameters(request))
+        try:
+            response = await client.post(self._count_url, content=content, cast_to=httpx2.Response)
+            return int(orjson.loads(response.content)["input_tokens"])
+        except anthropic.APIStatusError as exc:
+            raise _read_error(exc) from exc
+        except anthropic.APIConnectionError as exc:
+            raise ProviderError(Outcome.UNREACHABLE) from exc
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ProviderError(Outcome.CUT) from exc
 
 
 def _parameters(request: ProviderRequest) -> dict[str, Any]:
-    roles = {Role.USER: "user", Role.ASSISTANT: "assistant"}
-    messages = [{"role": roles[line.role], "content": line.text} for line in request.lines]
-    if messages[0]["role"] == "assistant":
-        # The API wants the user's first; a greeting of the assistant's is answered all the same.
-        messages.insert(0, {"role": "user", "content": "(The assistant begins.)"})
-    parameters: dict[str, Any] = {
-        "model": request.model,
-        "messages": messages,
-        "max_tokens": request.max_output_tokens,
-        "stream": True,
-    }
-    if request.system_prompt:
-        parameters["system"] = request.system_prompt
+    parameters = _input_parameters(request)
+    parameters["max_tokens"] = request.max_output_tokens
+    parameters["stream"] = True
     if request.stop:
         parameters["stop_sequences"] = list(request.stop)
     return parameters
 
 
+def _input_parameters(request: ProviderRequest) -> dict[str, Any]:
+    """What is counted as input; the count takes nothing else."""
+    messages = [{"role": ROLES[line.role], "content": _content(line)} for line in request.lines]
+    if messages[0]["role"] == "assistant":
+        # The API wants the user's first; a greeting of the assistant's is answered all the same.
+        messages.insert(0, {"role": "user", "content": "(The assistant begins.)"})
+    parameters: dict[str, Any] = {"model": request.model, "messages": messages}
+    if request.system_prompt:
+        parameters["system"] = request.system_prompt
+    if request.tool_use.tools:
+        parameters |= _tool_parameters(request.tool_use)
+    return parameters
+
+
+def _content(line: Line) -> str | list[dict[str, Any]]:
+    parts = line.parts
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return parts[0]
+    if all(isinstance(part, str) for part in parts):
+        return line.text
+    # Results are looked for at a message's beginning.
+    return [_block(part) for part in sorted(parts, key=lambda part: not isinstance(part, ToolResult))]
+
+
+def _block(part: Part) -> dict[str, Any]:
+    match part:
+        case str():
+            return {"type": "text", "text": part}
+        case Image():
+            return {"type": "image", "source": _source(part)}
+        case ToolCall():
+            return {
+                "type": "tool_use",
+                "id": _call_id(part.id),
+                "name": part.name,
+                "input": _read_arguments(part.arguments),
+            }
+        case ToolResult():
+            block: dict[str, Any] = {"type": "tool_result", "tool_use_id": _call_id(part.call_id)}
+            if part.text:
+                block["content"] = part.text
+            if part.is_error:
+                block["is_error"] = True
+            return block
+        case _:
+            assert_never(part)
+
+
+def _source(image: Image) -> dict[str, str]:
+    if image.url:
+        return {"type": "url", "url": image.url}
+    return {"type": "base64", "media_type": image.media_type, "data": b64encode(image.content).decode()}
+
+
+def _read_arguments(arguments: str) -> dict[str, Any]:
+    """Raises: ProviderError, for what is no object: the API takes nothing else."""
+    try:
+        value = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError as exc:
+        raise ProviderError(Outcome.NOT_UNDERSTOOD) from exc
+    if not isinstance(value, dict):
+        raise ProviderError(Outcome.NOT_UNDERSTOOD)
+    return value
+
+
+def _call_id(call_id: str) -> str:
+    return call_id if CALL_ID.fullmatch(call_id) else alias_of(call_id)
+
+
+def _tool_parameters(tool_use: ToolUse) -> dict[str, Any]:
+    tools: list[dict[str, Any]] = []
+    for each in tool_use.tools:
+        # A schema must say that it is an object's.
+        tool = {"name": each.name, "input_schema": {"type": "object", "properties": {}, **each.parameters}}
+        if each.description:
+            tool["description"] = each.description
+        tools.append(tool)
+    choice: dict[str, Any] = {"type": TOOL_CHOICES[tool_use.choice]}
+    if tool_use.name:
+        choice = {"type": "tool", "name": tool_use.name}
+    if tool_use.one_call and choice["type"] != "none":
+        choice["disable_parallel_tool_use"] = True
+    return {"tools": tools} if choice == {"type": "auto"} else {"tools": tools, "tool_choice": choice}
+
+
 def _read_error(error: anthropic.APIStatusError) -> ProviderError:
-    if error.error_code in SPENT_CODES or _message_of(error.body).startswith(SPENT_MESSAGE):
+    message = _message_of(error.body)
+    if error.error_code in SPENT_CODES or message.startswith(SPENT_MESSAGE):
         outcome = Outcome.KEY_REFUSED
+    elif error.status_code == 400 and message.startswith(TOO_LONG_MESSAGES):
+        outcome = Outcome.CONTEXT_TOO_LONG
     elif error.status_code == 400:
         outcome = Outcome.CONTENT_REFUSED
     else:
@@ -160,7 +266,9 @@ async def _read_answer(body: PacedBody) -> AsyncGenerator[Piece, None]:
         if not octets:
             raise ProviderError(Outcome.CUT)
         text = answer.feed(octets)
-        if text:
+        if answer.beside:
+            yield answer.piece(text)
+        elif text:
             yield Piece(text, answer.model)
         if answer.error is not None:
             raise answer.error
@@ -169,13 +277,29 @@ async def _read_answer(body: PacedBody) -> AsyncGenerator[Piece, None]:
 
 
 class _Answer:
-    """What the events so far say. `feed` is the hot loop: every delta of every stream passes it."""
+    """What the events so far say. `feed` is the hot loop: every delta of every stream passes it.
 
-    __slots__ = ("_events", "_input_tokens", "error", "finish_reason", "model", "usage")
+    `beside`: there is more than text, for `piece` to give.
+    """
+
+    __slots__ = (
+        "_calls",
+        "_events",
+        "_input_tokens",
+        "_reasoning",
+        "beside",
+        "error",
+        "finish_reason",
+        "model",
+        "usage",
+    )
 
     def __init__(self) -> None:
+        self._calls = ToolCallReader()
         self._events = EventReader()
         self._input_tokens = 0
+        self._reasoning: list[str] = []
+        self.beside = False
         self.error: ProviderError | None = None
         self.finish_reason = FinishReason.UNKNOWN
         self.model = ""
@@ -196,12 +320,31 @@ class _Answer:
                     delta = event["delta"]
                     if delta["type"] == "text_delta":
                         texts.append(delta["text"])
+                    else:
+                        self._look_beside(event["index"], delta)
                 else:
                     self._other(event)
             except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
                 # Its text is lost; whether the stream is broken will show by how it goes on.
                 continue
         return "".join(texts)
+
+    def piece(self, text: str) -> Piece:
+        """The text, and what came beside it since the last time."""
+        reasoning = "".join(self._reasoning)
+        self._reasoning.clear()
+        self.beside = False
+        return Piece(text, self.model, reasoning=reasoning, tool_calls=self._calls.take())
+
+    def _look_beside(self, block: int, delta: dict[str, Any]) -> None:
+        """A delta that is no text; signatures and citations say nothing to us."""
+        if delta["type"] == "thinking_delta" and delta["thinking"]:
+            self._reasoning.append(delta["thinking"])
+            self.beside = True
+        elif delta["type"] == "input_json_delta" and delta["partial_json"]:
+            # Of one of the provider's own tools it is dropped there.
+            self._calls.add(block, delta["partial_json"])
+            self.beside = True
 
     def _other(self, event: dict[str, Any]) -> None:
         """Events of which an answer has one or two. Those that we do not know, pings among them, say nothing to us."""
@@ -210,6 +353,11 @@ class _Answer:
                 message = event["message"]
                 self.model = message["model"]
                 self._input_tokens = _input_tokens(message["usage"])
+            case "content_block_start":
+                block = event["content_block"]
+                if block["type"] == "tool_use":
+                    self._calls.begin(event["index"], block["id"], block["name"])
+                    self.beside = True
             case "message_delta":
                 reason = event["delta"].get("stop_reason")
                 if reason:

@@ -1,0 +1,183 @@
+"""A caller's `GenerateRequest`, checked and turned into a question. What is refused names its field."""
+
+import math
+import re
+from typing import NoReturn
+
+import orjson
+from chat import codec
+from chat.errors import ErrorCode, SwitchboardError
+from chat.messages import Role
+from switchboard.chat.v1 import chat_pb2
+from switchboard.llm.v1 import llm_pb2
+
+from llm_worker.context import Question, join_systems
+from llm_worker.conversation import Image, Line, Part, Tool, ToolCall, ToolResult, merge
+from llm_worker.provider import ToolChoice, ToolUse
+
+MAX_OUTPUT_TOKENS = 128_000
+MAX_STOPS = 4
+MAX_PARTS = 10_000
+"""In all messages together. What fits into a request, millions, would hold up every other stream for seconds."""
+MAX_TOOLS = 128
+MAX_ID = 200
+MAX_URL = 2048
+MAX_IMAGE_BYTES = 3 * 1024 * 1024
+MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+"""Those that every provider takes."""
+
+NO_PARAMETERS = {"type": "object", "properties": {}}
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME_FORM = "1 to 64 characters of A-Z a-z 0-9 _ -"
+_ROLES = {chat_pb2.ROLE_USER: Role.USER, chat_pb2.ROLE_ASSISTANT: Role.ASSISTANT}
+_CHOICES = {
+    llm_pb2.TOOL_CHOICE_UNSPECIFIED: ToolChoice.AUTO,
+    llm_pb2.TOOL_CHOICE_NONE: ToolChoice.NONE,
+    llm_pb2.TOOL_CHOICE_REQUIRED: ToolChoice.REQUIRED,
+}
+
+
+def read_question(request: llm_pb2.GenerateRequest) -> Question:
+    """What a caller asks. Raises: SwitchboardError (INVALID_ARGUMENT, with the field)."""
+    if max(len(request.messages), sum(len(message.parts) for message in request.messages)) > MAX_PARTS:
+        refuse("messages", f"may hold {MAX_PARTS} parts at the most, all together")
+    systems: list[str] = []
+    lines: list[Line] = []
+    for at, message in enumerate(request.messages):
+        field = f"messages[{at}]"
+        if message.role == chat_pb2.ROLE_SYSTEM:
+            systems.append("".join(map(str, _read_parts(message, field, None))))
+        elif message.role in _ROLES:
+            role = _ROLES[message.role]
+            lines.append(Line(role, _read_parts(message, field, role)))
+        else:
+            refuse(f"{field}.role", "must be ROLE_USER, ROLE_ASSISTANT or ROLE_SYSTEM")
+    if not lines:
+        refuse("messages", "must hold at least one message that is not ROLE_SYSTEM")
+    if lines[-1].role is not Role.USER:
+        refuse("messages", "must end with a message of ROLE_USER: models refuse to go on with an answer of their own")
+    merged = merge(lines)
+    _check_results(merged)
+    temperature = request.temperature if request.HasField("temperature") else None
+    if temperature is not None and not (math.isfinite(temperature) and 0 <= temperature <= 2):
+        refuse("temperature", "must be a number from 0.0 to 2.0")
+    if request.max_output_tokens > MAX_OUTPUT_TOKENS:
+        refuse("max_output_tokens", f"must be at most {MAX_OUTPUT_TOKENS}")
+    if len(request.stop) > MAX_STOPS:
+        refuse("stop", f"may hold {MAX_STOPS} texts at the most")
+    for at, stop in enumerate(request.stop):
+        if not stop:
+            refuse(f"stop[{at}]", "must not be empty")
+    return Question(
+        lines=merged,
+        system_prompt=join_systems(systems),
+        temperature=temperature,
+        max_output_tokens=request.max_output_tokens,
+        stop=tuple(request.stop),
+        tool_use=_read_tools(request),
+    )
+
+
+def refuse(field: str, problem: str) -> NoReturn:
+    """Raises: SwitchboardError (INVALID_ARGUMENT)."""
+    raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, f"{field} {problem}", field=field)
+
+
+def _read_parts(message: llm_pb2.InputMessage, field: str, role: Role | None) -> tuple[Part, ...]:
+    """At least one; texts that follow one another are one. `role`: None is the system's."""
+    if not message.parts:
+        refuse(f"{field}.parts", "must hold at least one part")
+    parts: list[Part] = []
+    for at, given in enumerate(message.parts):
+        place = f"{field}.parts[{at}]"
+        match given.WhichOneof("kind"):
+            case "text" if given.text:
+                if parts and isinstance(parts[-1], str):
+                    parts[-1] += given.text
+                else:
+                    parts.append(given.text)
+            case "image" if role is Role.USER:
+                parts.append(_read_image(given.image, f"{place}.image"))
+            case "tool_call" if role is Role.ASSISTANT:
+                parts.append(_read_call(given.tool_call, f"{place}.tool_call"))
+            case "tool_result" if role is Role.USER:
+                result = given.tool_result
+                parts.append(ToolResult(result.tool_call_id, result.text, result.is_error))
+            case "text" | None:
+                refuse(place, "must not be empty")
+            case kind:
+                whose = "ROLE_ASSISTANT" if kind == "tool_call" else "ROLE_USER"
+                refuse(f"{place}.{kind}", f"belongs into a message of {whose}")
+    return tuple(parts)
+
+
+def _read_image(image: llm_pb2.Image, field: str) -> Image:
+    if image.WhichOneof("source") == "url":
+        if not image.url.startswith("https://") or not 8 < len(image.url) <= MAX_URL:
+            refuse(f"{field}.url", f"must begin with https:// and have at most {MAX_URL} characters")
+        if image.media_type:
+            refuse(f"{field}.media_type", "must be empty with a url: the provider sees what it fetches")
+        return Image(url=image.url)
+    if not 0 < len(image.content) <= MAX_IMAGE_BYTES:
+        refuse(field, f"must have a url, or content of 1 to {MAX_IMAGE_BYTES} bytes")
+    if image.media_type not in MEDIA_TYPES:
+        refuse(f"{field}.media_type", f"must be one of {', '.join(MEDIA_TYPES)}")
+    return Image(content=image.content, media_type=image.media_type)
+
+
+def _read_call(call: llm_pb2.ToolCall, field: str) -> ToolCall:
+    if not 1 <= len(call.id) <= MAX_ID:
+        refuse(f"{field}.id", f"must have 1 to {MAX_ID} characters")
+    if not _NAME.fullmatch(call.name):
+        refuse(f"{field}.name", f"must be {_NAME_FORM}")
+    arguments = call.arguments or "{}"
+    try:
+        is_object = isinstance(orjson.loads(arguments), dict)
+    except orjson.JSONDecodeError:
+        is_object = False
+    if not is_object:
+        refuse(f"{field}.arguments", "must be a JSON object")
+    return ToolCall(call.id, call.name, arguments)
+
+
+def _check_results(lines: tuple[Line, ...]) -> None:
+    """Every call has its result in the line behind it, and every result its call in the one before: providers refuse
+    anything else, and what they say of it names no field."""
+    calls: list[str] = []
+    for line in lines:
+        results = [part.call_id for part in line.parts if isinstance(part, ToolResult)]
+        if sorted(results) != sorted(calls):
+            refuse("messages", "must hold one tool_result for each tool_call, in the message behind it")
+        calls = [part.id for part in line.parts if isinstance(part, ToolCall)]
+        if len(set(calls)) != len(calls):
+            refuse("messages", "must not hold two tool_calls of one id in a message")
+
+
+def _read_tools(request: llm_pb2.GenerateRequest) -> ToolUse:
+    if len(request.tools) > MAX_TOOLS:
+        refuse("tools", f"may hold {MAX_TOOLS} tools at the most")
+    names: set[str] = set()
+    for at, tool in enumerate(request.tools):
+        if not _NAME.fullmatch(tool.name) or tool.name in names:
+            refuse(f"tools[{at}].name", f"must be {_NAME_FORM}, and no other tool's")
+        names.add(tool.name)
+    if request.tool_choice not in _CHOICES:
+        refuse("tool_choice", "must be a ToolChoice")
+    if request.tool_choice and not names:
+        refuse("tool_choice", "says nothing without tools")
+    if request.tool_choice_name and request.tool_choice_name not in names:
+        refuse("tool_choice_name", "must be the name of one of the tools")
+    return ToolUse(
+        tools=tuple(
+            Tool(
+                tool.name,
+                tool.description,
+                codec.json_object(tool.parameters) if tool.HasField("parameters") else NO_PARAMETERS,
+            )
+            for tool in request.tools
+        ),
+        choice=_CHOICES[request.tool_choice],
+        name=request.tool_choice_name,
+        one_call=request.one_tool_call,
+    )

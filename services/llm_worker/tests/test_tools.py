@@ -1,0 +1,184 @@
+"""More than text through Generate: pictures, tools, reasoning, on both wires, and what breaking off means for them."""
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.struct_pb2 import Struct
+from simulator.process import Simulator
+from switchboard.chat.v1 import chat_pb2
+from switchboard.llm.v1 import llm_pb2
+
+from .harness import Caller, Heard, Refused, open_worker, user
+
+PNG = b"\x89PNG\r\n\x1a\n"
+CITIES = [{"name": "look", "arguments": {"city": "Zürich"}}, {"name": "look", "arguments": {"city": "Bern"}}]
+wires = pytest.mark.parametrize(
+    ("model", "first", "second"),
+    [("claude", "anthropic", "grok"), ("gpt", "openai", "anthropic")],
+    ids=["anthropic", "openai"],
+)
+
+
+def schema() -> Struct:
+    made = Struct()
+    made.update({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
+    return made
+
+
+LOOK = llm_pb2.Tool(name="look", description="Looks out of the window.", parameters=schema())
+
+
+def calls_of(heard: Heard) -> list[tuple[str, str, Any]]:
+    """The calls put together from their pieces: id, name, arguments."""
+    calls: dict[int, list[str]] = {}
+    for delta in heard.tool_calls:
+        call = calls.setdefault(delta.index, [delta.id, delta.name, ""])
+        assert delta.id in ("", call[0])
+        call[2] += delta.arguments
+    assert list(calls) == list(range(len(calls)))
+    return [(call_id, name, json.loads(arguments)) for call_id, name, arguments in calls.values()]
+
+
+@wires
+async def test_tools_are_asked_for_in_pieces_and_their_results_answered(
+    sim: Simulator, model: str, first: str, second: str
+) -> None:
+    sim.set_plans(first, {"text": "Let me see.", "tool_calls": CITIES}, then={"text": "Both are sunny."})
+    async with open_worker(sim) as caller:
+        heard = await caller.generate(model=model, tools=[LOOK])
+        calls = calls_of(heard)
+        assert heard.text == "Let me see."
+        assert [(name, arguments["city"]) for _, name, arguments in calls] == [("look", "Zürich"), ("look", "Bern")]
+        assert heard.answer.finish_reason == chat_pb2.FINISH_REASON_TOOL_CALLS
+        asked = [
+            llm_pb2.Part(tool_call=llm_pb2.ToolCall(id=call_id, name=name, arguments=json.dumps(arguments)))
+            for call_id, name, arguments in calls
+        ]
+        found = [
+            llm_pb2.Part(tool_result=llm_pb2.ToolResult(tool_call_id=call_id, text="sunny", is_error=at == 1))
+            for at, (call_id, _, _) in enumerate(calls)
+        ]
+        conversation = [
+            user("How is it there?"),
+            llm_pb2.InputMessage(role=chat_pb2.ROLE_ASSISTANT, parts=[llm_pb2.Part(text="Let me see."), *asked]),
+            llm_pb2.InputMessage(role=chat_pb2.ROLE_USER, parts=[*found, llm_pb2.Part(text="And?")]),
+        ]
+        heard = await caller.generate(model=model, tools=[LOOK], messages=conversation)
+        assert (heard.text, heard.tried) == ("Both are sunny.", [first])
+
+
+@wires
+async def test_a_picture_goes_to_whichever_target_answers(sim: Simulator, model: str, first: str, second: str) -> None:
+    pictures = [
+        llm_pb2.Part(text="What is this?"),
+        llm_pb2.Part(image=llm_pb2.Image(url="https://pictures.test/a.png")),
+        llm_pb2.Part(image=llm_pb2.Image(content=PNG, media_type="image/png")),
+    ]
+    sim.set_plans(first, then={"status": 401})
+    sim.set_plans(second, then={"text": "A picture."})
+    async with open_worker(sim) as caller:
+        message = llm_pb2.InputMessage(role=chat_pb2.ROLE_USER, parts=pictures)
+        heard = await caller.generate(model=model, messages=[message])
+    assert (heard.text, heard.tried) == ("A picture.", [first, second])
+    for asked in sim.requests():
+        sent = json.dumps(asked.messages)
+        assert "https://pictures.test/a.png" in sent
+        assert "iVBORw0KGgo=" in sent
+
+
+@wires
+async def test_reasoning_is_kept_apart_from_the_answer(sim: Simulator, model: str, first: str, second: str) -> None:
+    sim.set_plans(first, then={"reasoning": "two and two make four", "text": "Four."})
+    async with open_worker(sim) as caller:
+        heard = await caller.generate(model=model)
+    assert ("".join(heard.reasoning), heard.text) == ("two and two make four", "Four.")
+
+
+@wires
+async def test_reasoning_is_a_sign_of_life(sim: Simulator, model: str, first: str, second: str) -> None:
+    plan = {"reasoning": "one two three four five six seven eight nine ten", "interval_ms": 100, "text": "Ten."}
+    sim.set_plans(first, then=plan)
+    quick = {"SWITCHBOARD__WORKER__TTFT_TIMEOUT_S": "0.4", "SWITCHBOARD__WORKER__IDLE_TIMEOUT_S": "0.4"}
+    async with open_worker(sim, **quick) as caller:
+        heard = await caller.generate(model=model)
+    assert (heard.text, heard.tried) == ("Ten.", [first])
+
+
+@wires
+async def test_what_broke_while_it_reasoned_is_asked_of_the_next(
+    sim: Simulator, model: str, first: str, second: str
+) -> None:
+    sim.set_plans(first, then={"reasoning": "let me think", "cut_after": 0, "text": "never"})
+    sim.set_plans(second, then={"text": "Four."})
+    async with open_worker(sim) as caller:
+        heard = await caller.generate(model=model)
+    assert (heard.text, heard.tried) == ("Four.", [first, second])
+
+
+@wires
+async def test_once_a_call_has_begun_nobody_goes_on_and_the_answer_is_an_error(
+    sim: Simulator, model: str, first: str, second: str
+) -> None:
+    sim.set_plans(first, then={"tool_calls": CITIES, "cut_after": 2})
+    async with open_worker(sim) as caller:
+        heard = Heard()
+        with pytest.raises(Refused) as caught:
+            await caller.generate(model=model, tools=[LOOK], heard=heard)
+    assert (caught.value.status, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "PROVIDER_UNAVAILABLE")
+    assert heard.tool_calls
+    assert heard.finished is None
+    assert sim.requests(second) == []
+
+
+@wires
+async def test_text_before_a_call_that_was_cut_is_gone_on_with(
+    sim: Simulator, model: str, first: str, second: str
+) -> None:
+    sim.set_plans(first, then={"text": "Let me see.", "tool_calls": CITIES, "cut_after": 2})
+    sim.set_plans(second, then={"text": "Let me see.", "goes_on": 0, "tool_calls": CITIES[:1]})
+    async with open_worker(sim) as caller:
+        heard = await caller.generate(model=model, tools=[LOOK])
+    assert (heard.text, heard.tried) == ("Let me see.", [first, second])
+    assert [name for _, name, _ in calls_of(heard)] == ["look"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "anthropic", "openai"),
+    [
+        ({}, None, None),
+        ({"tool_choice": llm_pb2.TOOL_CHOICE_NONE}, {"type": "none"}, "none"),
+        ({"tool_choice": llm_pb2.TOOL_CHOICE_REQUIRED}, {"type": "any"}, "required"),
+        (
+            {"tool_choice_name": "look"},
+            {"type": "tool", "name": "look"},
+            {"type": "function", "function": {"name": "look"}},
+        ),
+    ],
+    ids=["auto", "none", "required", "one"],
+)
+async def test_whether_a_tool_must_be_asked_for_is_said_in_each_wires_words(
+    sim: Simulator, fields: dict[str, Any], anthropic: Any, openai: Any
+) -> None:
+    sim.set_plans("anthropic", then={"text": "fine"})
+    sim.set_plans("openai", then={"text": "fine"})
+    async with open_worker(sim) as caller:
+        for model in ("claude", "gpt"):
+            await caller.generate(model=model, tools=[LOOK], **fields)
+    asked = {one.provider: one.parameters for one in sim.requests()}
+    assert asked["anthropic"].get("tool_choice") == anthropic
+    assert asked["openai"].get("tool_choice") == openai
+    assert asked["anthropic"]["tools"][0]["input_schema"]["required"] == ["city"]
+    assert asked["openai"]["tools"][0]["function"]["parameters"]["properties"] == {"city": {"type": "string"}}
+
+
+async def test_tools_count_as_tokens_in_what_an_attempt_cost(sim: Simulator) -> None:
+    sim.set_plans("anthropic", then={"first_token_ms": 60_000})
+    async with open_worker(sim, SWITCHBOARD__WORKER__TTFT_TIMEOUT_S="0.3") as caller:
+        plain, with_tools = [await estimated(caller, tools) for tools in ([], [LOOK])]
+    assert with_tools > plain + 15
+
+
+async def estimated(caller: Caller, tools: list[llm_pb2.Tool]) -> int:
+    return (await caller.generate(tools=tools)).answer.attempts[0].usage.input_tokens
