@@ -12,12 +12,15 @@ from pathlib import Path
 from launcher.process import ChildEndedError
 from launcher.stack import Stack
 
+from bench.failover import FailoverError, measure_failover
 from bench.load import raise_file_limit
 from bench.measure import MeasureError
 from bench.report import RESULTS, Report, render, save
 from bench.scenario import QUICK, Bench, Sizes
 
 SECTIONS = ("relay", "burst", "fanout", "idle", "saturation", "start")
+FAILOVER = "failover"
+"""Only where it is asked for: it waits for minutes, and says nothing of what a delta costs."""
 LIMIT_S = 900.0
 """Whatever hangs, it ends."""
 
@@ -27,7 +30,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="less of everything: under a minute")
     parser.add_argument("--streams", type=_numbers, metavar="N,N", help="numbers of streams (1,50,200)")
     parser.add_argument("--deltas", type=int, help="deltas a stream, 10 ms apart (200; with --quick 100)")
-    parser.add_argument("--only", type=_sections, metavar="SECTION,...", help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--only", type=_sections, metavar="SECTION,...", help=f"of {', '.join((*SECTIONS, FAILOVER))}")
     parser.add_argument(
         "--profile",
         choices=("worker", "session", "gateway"),
@@ -43,7 +46,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _sections(text: str) -> tuple[str, ...]:
     chosen = tuple(text.split(","))
     for each in chosen:
-        if each not in SECTIONS:
+        if each not in (*SECTIONS, FAILOVER):
             raise argparse.ArgumentTypeError(f"{each!r} is not one of {', '.join(SECTIONS)}")
     return chosen
 
@@ -74,13 +77,15 @@ async def run(options: argparse.Namespace) -> Report:
         return Stack(environment={"RATE_LIMITS": "off"}, python_arguments=profiler, notice=say)
 
     async with asyncio.timeout(LIMIT_S):
-        if set(chosen) - {"idle"}:
+        if set(chosen) - {"idle", FAILOVER}:
             async with stack() as running:
                 await measure_sections(Bench(running, sizes, say), chosen, report)
         if "idle" in chosen:
             # In processes of its own: memory that earlier streams have left free would hide what a connection takes.
             async with stack() as running:
                 report.idle = await Bench(running, sizes, say).idle()
+        if FAILOVER in chosen:
+            report.failover = await measure_failover(say)
     if options.profile:
         say(f"profile: {profile} (python -m pstats)")
     return report
@@ -88,7 +93,7 @@ async def run(options: argparse.Namespace) -> Report:
 
 async def measure_sections(bench: Bench, chosen: Collection[str], report: Report) -> None:
     """All but the idle one. Raises: MeasureError."""
-    if set(chosen) - {"start"}:
+    if set(chosen) - {"start", FAILOVER}:
         await bench.warm_up()
     if "relay" in chosen:
         report.relay = await bench.relay()
@@ -107,7 +112,7 @@ def main() -> int:
     raise_file_limit()
     try:
         report = asyncio.run(run(options))
-    except (ChildEndedError, MeasureError) as exc:
+    except (ChildEndedError, MeasureError, FailoverError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     except TimeoutError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.failover import Failover
 from bench.measure import Measurement
 from bench.scenario import Idle, Pair, Saturation, Start
 
@@ -24,6 +25,7 @@ class Report:
     idle: Idle | None = None
     saturation: Saturation | None = None
     start: Start | None = None
+    failover: Failover | None = None
 
 
 def render(report: Report) -> str:
@@ -41,6 +43,8 @@ def render(report: Report) -> str:
         parts.append(_saturation(report.saturation))
     if report.start is not None:
         parts.append(_start(report.start))
+    if report.failover is not None:
+        parts.append(_failover(report.failover))
     parts.append(_failures(report))
     return "\n\n".join(part for part in parts if part)
 
@@ -171,6 +175,48 @@ def _start(start: Start) -> str:
     return (
         f"START: from nothing to ready {best:.2f} s at best, {worst:.2f} s at worst of {len(start.launcher_s)}:"
         f" {best / start.python_s:.0f} times a bare Python's start\n  by process, in s: {parts}"
+    )
+
+
+def _failover(failover: Failover) -> str:
+    stalls = table(
+        ("setting", "calls", "first token at the latest, s"),
+        [(stall.setting, str(len(stall.ttft_s)), f"{max(stall.ttft_s):.2f}") for stall in failover.stalls],
+    )
+    outages = table(
+        ("fault", "calls", "answered", "attempts at the dead one", "back after, s", "first token at the latest, s"),
+        [
+            (
+                outage.fault,
+                str(outage.calls),
+                str(outage.answered),
+                str(outage.attempts),
+                "never" if outage.recovered_after_s is None else f"{outage.recovered_after_s:.1f}",
+                f"{outage.ttft_max_s:.2f}",
+            )
+            for outage in failover.outages
+        ],
+    )
+    costs = table(
+        ("fault", "calls", "failed attempts a call", "they took", "next target's own", "cost p50", "p90"),
+        [
+            (
+                cost.fault,
+                str(cost.calls),
+                str(cost.attempts),
+                f"{cost.failed_ms:.2f}",
+                f"{cost.healthy_ms:.2f}",
+                f"{cost.cost_p50_ms:+.2f}",
+                f"{cost.cost_p90_ms:+.2f}",
+            )
+            for cost in failover.costs
+        ],
+    )
+    return (
+        f"FAILOVER: the primary stalls 20 s before its first token\n{stalls}\n"
+        f"the primary is down for 60 s, a call every 4 s\n{outages}\n"
+        "first token of a call that fails over, without its failed attempts and the next target's own first token,"
+        f" in ms; back-off turned off\n{costs}"
     )
 
 

@@ -7,7 +7,7 @@ pieces are the whole, an error ends an answer instead of an end, and what is sto
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -36,11 +36,12 @@ class Reading:
     """As its last frame named it."""
     finish_reason: int = chat_pb2.FINISH_REASON_UNSPECIFIED
     error: str = ""
-    """"": it ended well."""
+    """Our code for it; empty: it ended well."""
     usage: tuple[int, int] = (0, 0)
     """Tokens read and written."""
     restarts: int = 0
-    retry_after: bool = False
+    pieces: tuple[str, ...] = field(default=(), compare=False)
+    """The text as it came, without what a restart took back."""
 
 
 def first_words(count: int) -> str:
@@ -60,6 +61,14 @@ def set_well(sim: Simulator) -> None:
         sim.set_plans(provider, then=FINE)
 
 
+_ERRORS = {
+    "content_policy_violation": (400, "PROVIDER_REFUSED"),
+    "context_length_exceeded": (400, "CONTEXT_TOO_LONG"),
+    "provider_unavailable": (503, "PROVIDER_UNAVAILABLE"),
+}
+"""OpenAI's codes: the status where nothing was streamed yet, and our name."""
+_ARKETIC_ERRORS = {"langchain_service_unavailable": "PROVIDER_UNAVAILABLE"}
+"""Its codes are our names in small letters but for this."""
 _FINISH_REASONS = {
     "stop": chat_pb2.FINISH_REASON_STOP,
     "length": chat_pb2.FINISH_REASON_LENGTH,
@@ -87,21 +96,24 @@ class Readers:
         headers = {"authorization": f"Bearer {self._stack.secrets.api_key}"}
         async with self._client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
             if response.status_code != 200:
-                failed = json.loads(await response.aread())
-                assert set(failed) == {"error"}
-                return Reading(
-                    "", error=f"{response.status_code} {failed['error']['code']}", retry_after=_tells(response)
-                )
+                status, error = _ERRORS[json.loads(await response.aread())["error"]["code"]]
+                assert response.status_code == status
+                assert ("retry-after" in response.headers) is (status == 503)
+                return Reading("", error=error)
             assert response.headers["content-type"].startswith("text/event-stream")
             events = [line.removeprefix("data: ") async for line in response.aiter_lines() if line]
         return _read_events(events)
 
     async def over_arketic(self, model: str) -> Reading:
         """Makes a chat with this model, says something in it, and reads the answer on the chat's WebSocket."""
-        made = await self._client.post("/api/v1/chat/chats", json={"title": "Hens", "ai_model": model}, headers=self._user)
+        made = await self._client.post(
+            "/api/v1/chat/chats", json={"title": "Hens", "ai_model": model}, headers=self._user
+        )
         assert made.status_code == 200, made.text
         chat_id = made.json()["id"]
-        url = f"{self._stack.gateway_urls[0].replace('http', 'ws', 1)}/api/v1/chat/chats/{chat_id}/ws?full_content=false"
+        url = (
+            f"{self._stack.gateway_urls[0].replace('http', 'ws', 1)}/api/v1/chat/chats/{chat_id}/ws?full_content=false"
+        )
         async with websockets.connect(url, additional_headers=self._user, compression=None) as socket:
             assert json.loads(await socket.recv())["type"] == "welcome"
             said = await self._client.post(
@@ -112,11 +124,14 @@ class Readers:
             while not _is_last(frames[-1]):
                 frames.append(json.loads(await socket.recv()))
         stored = await self._stored(chat_id)
-        reading = _read_frames(frames, stored.answer)
-        assert stored.content == reading.text
+        reading = _read_frames(frames, stored.answer if stored else None)
         history = await self._client.get(f"/api/v1/chat/chats/{chat_id}", headers=self._user)
-        answers = [one for one in history.json()["messages"] if one["message_type"] == "AI"]
-        assert [(one["content"], one["status"]) for one in answers] == [
+        shown = [one for one in history.json()["messages"] if one["message_type"] == "AI"]
+        if stored is None:
+            assert (shown, reading.text) == ([], ""), "an answer that never began is an error and no message"
+            return reading
+        assert stored.content == reading.text
+        assert [(one["content"], one["status"]) for one in shown] == [
             (reading.text, "FAILED" if reading.error else "DELIVERED")
         ]
         # Each attempt is on record, and none that was not made.
@@ -124,28 +139,25 @@ class Readers:
         assert [attempt.HasField("failure") for attempt in stored.answer.attempts][-1] is bool(reading.error)
         return reading
 
-    async def _stored(self, chat_id: str) -> chat_pb2.Message:
+    async def _stored(self, chat_id: str) -> chat_pb2.Message | None:
+        """The one answer of a chat in which one thing was said."""
         async with open_channel(self._stack.session_target) as channel:
             stub = session_pb2_grpc.SessionServiceStub(channel)
             metadata = service_metadata(self._stack.secrets.internal_token)
             request = session_pb2.ListMessagesRequest(chat_id=chat_id)
             response = await stub.ListMessages(request, metadata=metadata, timeout=10)
-        said, answer = response.messages
-        assert said.role == chat_pb2.ROLE_USER
-        return answer
+        _, *answers = response.messages
+        assert len(answers) <= 1
+        return answers[0] if answers else None
 
 
 Read = Callable[[Readers, str], Awaitable[Reading]]
 
 
-def _tells(response: httpx2.Response) -> bool:
-    return "retry-after" in response.headers
-
-
 def _read_events(events: list[str]) -> Reading:
     done = events[-1] == "[DONE]"
     chunks: list[dict[str, Any]] = [json.loads(event) for event in (events[:-1] if done else events)]
-    error = "" if done else chunks.pop()["error"]["code"]
+    error = "" if done else _ERRORS[chunks.pop()["error"]["code"]][1]
     assert len({chunk["id"] for chunk in chunks}) == 1
     usages = [chunk.pop("usage") for chunk in chunks]
     counted = usages[-1] if done else None
@@ -156,48 +168,50 @@ def _read_events(events: list[str]) -> Reading:
     assert reasons[: len(reasons) - done] == [None] * (len(reasons) - done), "only the last chunk ends the answer"
     if counted is not None:
         assert counted["total_tokens"] == counted["prompt_tokens"] + counted["completion_tokens"]
+    pieces = tuple(choice["delta"].get("content", "") for choice in choices)
     return Reading(
-        text="".join(choice["delta"].get("content", "") for choice in choices),
+        text="".join(pieces),
         model=chunks[-1]["model"],
         finish_reason=_FINISH_REASONS[reasons[-1]] if done else chat_pb2.FINISH_REASON_UNSPECIFIED,
         error=error,
         usage=(counted["prompt_tokens"], counted["completion_tokens"]) if counted else (0, 0),
+        pieces=pieces,
     )
 
 
 def _is_last(frame: dict[str, Any]) -> bool:
     """Behind an answer that failed comes its error."""
     if frame["type"] == "ai_response_complete":
-        return frame["message"]["status"] != "FAILED"
+        return bool(frame["message"]["status"] != "FAILED")
     return bool(frame["type"] == "ai_error")
 
 
-def _read_frames(frames: list[dict[str, Any]], answer: chat_pb2.Answer) -> Reading:
-    text, model, error, starts = "", "", "", 0
+def _read_frames(frames: list[dict[str, Any]], answer: chat_pb2.Answer | None) -> Reading:
+    """`answer`: as it is stored; None: it never began."""
+    pieces: list[str] = []
+    model, error, starts = "", "", 0
     for frame in frames:
         match frame["type"]:
             case "ai_response_start":
-                starts, text = starts + 1, ""
+                starts += 1
+                pieces.clear()
             case "ai_response_chunk":
                 assert starts
-                text += frame["chunk"]
+                pieces.append(frame["chunk"])
             case "ai_response_complete":
                 told = frame["message"]
-                assert (told["content"], told["is_streaming"]) == (text, False)
-                assert told["tokens_used"] == answer.usage.input_tokens + answer.usage.output_tokens
+                assert (told["content"], told["is_streaming"]) == ("".join(pieces), False)
                 model = told["ai_model_used"]
+                assert answer is not None
+                assert told["tokens_used"] == answer.usage.input_tokens + answer.usage.output_tokens
+                assert model == answer.model
             case "ai_error":
-                error = frame["error_code"]
+                error = _ARKETIC_ERRORS.get(frame["error_code"]) or frame["error_code"].upper()
             case kind:
                 assert kind == "new_message"
+    if answer is None:
+        assert (starts, bool(error)) == (0, True)
+        return Reading("", error=error)
     assert answer.state == (chat_pb2.ANSWER_STATE_FAILED if error else chat_pb2.ANSWER_STATE_COMPLETED)
-    if not error:
-        assert answer.model == model
-    return Reading(
-        text,
-        model,
-        answer.finish_reason,
-        error,
-        (answer.usage.input_tokens, answer.usage.output_tokens),
-        max(0, starts - 1),
-    )
+    usage = (answer.usage.input_tokens, answer.usage.output_tokens)
+    return Reading("".join(pieces), model, answer.finish_reason, error, usage, starts - 1, tuple(pieces))
