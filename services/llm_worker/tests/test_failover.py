@@ -14,6 +14,7 @@ from .harness import Caller, Heard, Refused, open_worker
 
 CLAUDE, GROK, GPT = ("anthropic", "claude-sonnet-4-5"), ("grok", "grok-4"), ("openai", "gpt-4o")
 TEXT = "The quick brown fox jumps over the lazy dog; then it sleeps in the sun for a whole day, and dreams of hens."
+FIRST_MODEL = dict([CLAUDE, GPT])
 FINE = {"text": "fine"}
 QUICK = {"SWITCHBOARD__WORKER__TTFT_TIMEOUT_S": "0.3", "SWITCHBOARD__WORKER__IDLE_TIMEOUT_S": "0.3"}
 ALONE = {"OPENAI_API_KEY": "", "GROK_API_KEY": ""}
@@ -65,15 +66,16 @@ async def test_what_may_pass_is_asked_once_more_of_the_same_target(
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=str)
+@wires
 async def test_what_does_not_pass_is_asked_twice_counts_twice_and_the_next_target_answers(
-    sim: Simulator, fault: dict[str, Any]
+    sim: Simulator, fault: dict[str, Any], model: str, first: str, second: str
 ) -> None:
-    sim.set_plans("anthropic", then=fault)
+    sim.set_plans(first, then=fault)
     async with open_worker(sim) as caller:
-        heard = await caller.generate()
-        assert (heard.text != "", heard.tried) == (True, ["anthropic", "anthropic", "grok"])
-        assert (await caller.status(*CLAUDE)).failures == 2
-    assert len(sim.requests("anthropic")) == 2
+        heard = await caller.generate(model=model)
+        assert (heard.text != "", heard.tried) == (True, [first, first, second])
+        assert (await caller.status(first, FIRST_MODEL[first])).failures == 2
+    assert len(sim.requests(first)) == 2
 
 
 async def test_a_breaker_that_opens_in_between_ends_the_retries(sim: Simulator) -> None:
@@ -106,22 +108,26 @@ async def test_a_short_retry_after_is_waited_out_and_is_no_failure(
 @pytest.mark.parametrize(
     ("retry_after", "deadline_s", "asked"), [(0.1, 20, 2), (30, 20, 1), (None, 20, 1), (2.5, 2.5, 1)]
 )
+@wires
 async def test_a_rate_limit_that_stays_or_is_long_leads_to_the_next_target(
-    sim: Simulator, retry_after: float | None, deadline_s: float, asked: int
+    sim: Simulator, retry_after: float | None, deadline_s: float, asked: int, model: str, first: str, second: str
 ) -> None:
-    sim.set_plans("anthropic", then={"status": 429, "retry_after": retry_after})
+    sim.set_plans(first, then={"status": 429, "retry_after": retry_after})
     async with open_worker(sim) as caller:
-        heard = await caller.generate(timeout_s=deadline_s)
-        assert heard.tried == ["anthropic"] * asked + ["grok"]
-        assert (await caller.status(*CLAUDE)).failures == 0
+        heard = await caller.generate(model=model, timeout_s=deadline_s)
+        assert heard.tried == [first] * asked + [second]
+        assert (await caller.status(first, FIRST_MODEL[first])).failures == 0
 
 
 @pytest.mark.parametrize("fault", [{"headers_ms": 60_000}, {"first_token_ms": 60_000}, {"cut_after": 0}], ids=str)
-async def test_a_target_that_gives_no_first_token_is_not_asked_again(sim: Simulator, fault: dict[str, Any]) -> None:
-    sim.set_plans("anthropic", then=fault)
+@wires
+async def test_a_target_that_gives_no_first_token_is_not_asked_again(
+    sim: Simulator, fault: dict[str, Any], model: str, first: str, second: str
+) -> None:
+    sim.set_plans(first, then=fault)
     async with open_worker(sim, **QUICK) as caller:
-        assert (await caller.generate()).tried == ["anthropic", "grok"]
-        assert (await caller.status(*CLAUDE)).failures == 1
+        assert (await caller.generate(model=model)).tried == [first, second]
+        assert (await caller.status(first, FIRST_MODEL[first])).failures == 1
 
 
 @pytest.mark.parametrize("fault", CUTS, ids=str)
@@ -135,7 +141,7 @@ async def test_a_cut_answer_is_gone_on_with_by_the_next_target(
     async with open_worker(sim, **QUICK) as caller:
         heard = await caller.generate(model=model)
         failed, whole = heard.answer.attempts
-        assert (await caller.status(first, dict([CLAUDE, GPT])[first])).failures == 1
+        assert (await caller.status(first, FIRST_MODEL[first])).failures == 1
     assert heard.text == TEXT
     assert (heard.provider, heard.answer.provider, heard.tried) == (first, second, [first, second])
     assert heard.answer.state == chat_pb2.ANSWER_STATE_COMPLETED

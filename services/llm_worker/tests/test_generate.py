@@ -96,15 +96,19 @@ async def test_targets_are_tried_in_the_order_of_the_models_route(sim: Simulator
     ],
     ids=str,
 )
-async def test_before_the_first_token_the_next_target_answers_instead(sim: Simulator, fault: dict[str, object]) -> None:
+@pytest.mark.parametrize(("model", "target", "second"), [("claude", CLAUDE, "grok"), ("gpt", GPT, "anthropic")])
+async def test_before_the_first_token_the_next_target_answers_instead(
+    sim: Simulator, fault: dict[str, object], model: str, target: tuple[str, str], second: str
+) -> None:
+    first, _ = target
     async with open_worker(sim, **QUICK) as caller:
-        heard = await caller.generate({"anthropic": fault, "*": FINE})
-        assert (heard.text, heard.tried) == ("fine", ["anthropic", "grok"])
+        heard = await caller.generate({first: fault, "*": FINE}, model=model)
+        assert (heard.text, heard.tried) == ("fine", [first, second])
         assert not heard.answer.attempts[0].HasField("time_to_first_token")
         not_unwell = {"status": 429}, {"status": 401}, {"status": 403}, {"status": 404}
         counts = fault not in not_unwell and "code" not in fault
-        assert (await caller.status(*CLAUDE)).failures == counts
-    assert len(sim.requests("anthropic")) == 1
+        assert (await caller.status(*target)).failures == counts
+    assert len(sim.requests(first)) == 1
 
 
 @pytest.mark.parametrize(
