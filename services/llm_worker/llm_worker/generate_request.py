@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 import orjson
@@ -22,6 +24,8 @@ MAX_PARTS = 10_000
 MAX_TOOLS = 128
 MAX_ID = 200
 MAX_URL = 2048
+MAX_DEPTH = 100
+"""Of a call's arguments; encoders give up at some 250."""
 MAX_IMAGE_BYTES = 3 * 1024 * 1024
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 """Those that every provider takes."""
@@ -57,8 +61,7 @@ def read_question(request: llm_pb2.GenerateRequest) -> Question:
         refuse("messages", "must hold at least one message that is not ROLE_SYSTEM")
     if lines[-1].role is not Role.USER:
         refuse("messages", "must end with a message of ROLE_USER: models refuse to go on with an answer of their own")
-    merged = merge(lines)
-    _check_results(merged)
+    merged = _pair(merge(lines))
     temperature = request.temperature if request.HasField("temperature") else None
     if temperature is not None and not (math.isfinite(temperature) and 0 <= temperature <= 2):
         refuse("temperature", "must be a number from 0.0 to 2.0")
@@ -133,25 +136,57 @@ def _read_call(call: llm_pb2.ToolCall, field: str) -> ToolCall:
         refuse(f"{field}.name", f"must be {_NAME_FORM}")
     arguments = call.arguments or "{}"
     try:
-        is_object = isinstance(orjson.loads(arguments), dict)
+        value = orjson.loads(arguments)
     except orjson.JSONDecodeError:
-        is_object = False
-    if not is_object:
+        value = None
+    if not isinstance(value, dict):
         refuse(f"{field}.arguments", "must be a JSON object")
+    if _depth(value) > MAX_DEPTH:
+        refuse(f"{field}.arguments", f"may be nested {MAX_DEPTH} deep")
     return ToolCall(call.id, call.name, arguments)
 
 
-def _check_results(lines: tuple[Line, ...]) -> None:
-    """Every call has its result in the line behind it, and every result its call in the one before: providers refuse
-    anything else, and what they say of it names no field."""
-    calls: list[str] = []
-    for line in lines:
+def _depth(value: object) -> int:
+    """How many objects and lists stand in one another."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def _pair(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """The same, each call with an id of its own: some models count theirs anew in each answer, and others refuse that.
+
+    Every call has its result in the line behind it, and every result its call in the one before: providers refuse
+    anything else, and what they say of it names no field.
+    """
+    paired: list[Line] = []
+    names: dict[str, str] = {}
+    used: set[str] = set()
+    for at, line in enumerate(lines):
         results = [part.call_id for part in line.parts if isinstance(part, ToolResult)]
-        if sorted(results) != sorted(calls):
+        if sorted(results) != sorted(names):
             refuse("messages", "must hold one tool_result for each tool_call, in the message behind it")
         calls = [part.id for part in line.parts if isinstance(part, ToolCall)]
         if len(set(calls)) != len(calls):
             refuse("messages", "must not hold two tool_calls of one id in a message")
+        renamed = {call: call if call not in used else f"{call}-{at}" for call in calls}
+        used.update(renamed.values())
+        parts = tuple(_rename(part, names, renamed) for part in line.parts) if results or calls else line.parts
+        paired.append(Line(line.role, parts))
+        names = renamed
+    return tuple(paired)
+
+
+def _rename(part: Part, results: Mapping[str, str], calls: Mapping[str, str]) -> Part:
+    match part:
+        case ToolResult():
+            return replace(part, call_id=results[part.call_id])
+        case ToolCall():
+            return replace(part, id=calls[part.id])
+        case _:
+            return part
 
 
 def _read_tools(request: llm_pb2.GenerateRequest) -> ToolUse:

@@ -342,6 +342,7 @@ class _Answer:
 
     def _finish(self, reason: str) -> None:
         self.finish_reason = FINISH_REASONS.get(reason, FinishReason.STOP)
+        self.beside = self._calls.end() or self.beside
         if self._calls and self.finish_reason is FinishReason.STOP:
             self.finish_reason = FinishReason.TOOL_CALLS
 

@@ -76,7 +76,9 @@ class Outcome(Enum):
         larger=True,
     )
     CONTENT_REFUSED = Rule(
-        ErrorCode.PROVIDER_REFUSED, "The provider refused this request, most likely for its content; rephrase the message.", next=False
+        ErrorCode.PROVIDER_REFUSED,
+        "The provider refused this request, most likely for its content; rephrase the message.",
+        next=False,
     )
 
 

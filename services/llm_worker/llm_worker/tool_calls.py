@@ -14,10 +14,12 @@ from llm_worker.provider import ToolCallDelta
 class ToolCallReader:
     """Pieces in, `ToolCallDelta`s out, those of one call that came together joined."""
 
-    __slots__ = ("_calls", "_count", "_pieces")
+    __slots__ = ("_bare", "_calls", "_count", "_pieces")
 
     def __init__(self) -> None:
         self._calls: dict[object, tuple[int, str]] = {}
+        self._bare: set[int] = set()
+        """Those without arguments so far."""
         self._count = 0
         self._pieces: list[ToolCallDelta] = []
 
@@ -30,6 +32,8 @@ class ToolCallReader:
         call_id = call_id or f"call_{uuid.uuid4().hex}"
         self._calls[key] = (self._count, call_id)
         self._pieces.append(ToolCallDelta(self._count, call_id, name, arguments))
+        if not arguments:
+            self._bare.add(self._count)
         self._count += 1
 
     def add(self, key: object, arguments: str) -> None:
@@ -37,11 +41,18 @@ class ToolCallReader:
         if key not in self._calls or not arguments:
             return
         index = self._calls[key][0]
+        self._bare.discard(index)
         if self._pieces and self._pieces[-1].index == index:
             last = self._pieces[-1]
             self._pieces[-1] = replace(last, arguments=last.arguments + arguments)
         else:
             self._pieces.append(ToolCallDelta(index, arguments=arguments))
+
+    def end(self) -> bool:
+        """The calls so far are whole: those without arguments get an empty object. Whether there are any."""
+        bare, self._bare = sorted(self._bare), set()
+        self._pieces += [ToolCallDelta(index, arguments="{}") for index in bare]
+        return bool(bare)
 
     def id_of(self, key: object) -> str:
         """Of the call that the key stands for now; "": for none."""

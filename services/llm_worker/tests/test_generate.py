@@ -383,6 +383,10 @@ ASSISTANT = llm_pb2.InputMessage(role=chat_pb2.ROLE_ASSISTANT, parts=[llm_pb2.Pa
         (told(messages=[called(name="a b"), user("hi")]), "messages[0].parts[0].tool_call.name"),
         (told(messages=[called(arguments="[1]"), user("hi")]), "messages[0].parts[0].tool_call.arguments"),
         (told(messages=[called(arguments="{"), user("hi")]), "messages[0].parts[0].tool_call.arguments"),
+        (
+            told(messages=[called(arguments='{"a":' * 101 + "1" + "}" * 101), user("hi")]),
+            "messages[0].parts[0].tool_call.arguments",
+        ),
         (told(messages=[called(), user("no result")]), "messages"),
         (told(messages=[called(), RESULT, ASSISTANT, RESULT]), "messages"),
         (told(temperature=2.5), "temperature"),

@@ -297,9 +297,9 @@ async def test_an_answer_may_be_calls_alone(speaker: Speaker) -> None:
     assert pieces[-1].finish_reason is FinishReason.TOOL_CALLS
 
 
-async def test_a_call_without_arguments_has_none(speaker: Speaker) -> None:
+async def test_a_call_without_arguments_has_an_empty_object(speaker: Speaker) -> None:
     pieces = await listen(speaker.provider, request({"tool_calls": [{"name": "clock", "arguments": "", "id": "c"}]}))
-    assert calls_of(pieces) == [ToolCall("c", "clock", "")]
+    assert calls_of(pieces) == [ToolCall("c", "clock", "{}")]
 
 
 async def test_a_tool_that_must_be_called_is_called_and_its_result_can_be_sent_back(

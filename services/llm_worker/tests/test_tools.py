@@ -70,6 +70,29 @@ async def test_tools_are_asked_for_in_pieces_and_their_results_answered(
 
 
 @wires
+async def test_calls_of_the_same_id_in_two_answers_are_told_apart(
+    sim: Simulator, model: str, first: str, second: str
+) -> None:
+    sim.set_plans(first, then={"text": "fine"})
+
+    def call(arguments: str) -> llm_pb2.InputMessage:
+        asked = llm_pb2.ToolCall(id="call_0", name="look", arguments=arguments)
+        return llm_pb2.InputMessage(role=chat_pb2.ROLE_ASSISTANT, parts=[llm_pb2.Part(tool_call=asked)])
+
+    def result(text: str) -> llm_pb2.InputMessage:
+        found = llm_pb2.ToolResult(tool_call_id="call_0", text=text)
+        return llm_pb2.InputMessage(role=chat_pb2.ROLE_USER, parts=[llm_pb2.Part(tool_result=found)])
+
+    deep = '{"a":' * 100 + "1" + "}" * 100
+    conversation = [user("hi"), call("{}"), result("one"), call(deep), result("two")]
+    async with open_worker(sim) as caller:
+        heard = await caller.generate(model=model, tools=[LOOK], messages=conversation)
+    assert (heard.text, heard.tried) == ("fine", [first])
+    sent = json.dumps(sim.requests(first)[0].messages)
+    assert sent.count('"call_0"') == sent.count('"call_0-3"') == 2
+
+
+@wires
 async def test_a_picture_goes_to_whichever_target_answers(sim: Simulator, model: str, first: str, second: str) -> None:
     pictures = [
         llm_pb2.Part(text="What is this?"),

@@ -422,7 +422,7 @@ class ToolCallDelta(_message.Message):
     name: _builtins.str
     """Set in the call's first piece."""
     arguments: _builtins.str
-    """A piece of the arguments' JSON."""
+    """A piece of the arguments' JSON; all pieces together are an object."""
     def __init__(
         self,
         *,

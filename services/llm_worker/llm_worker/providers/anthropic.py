@@ -358,6 +358,8 @@ class _Answer:
                 if block["type"] == "tool_use":
                     self._calls.begin(event["index"], block["id"], block["name"])
                     self.beside = True
+            case "content_block_stop":
+                self.beside = self._calls.end() or self.beside
             case "message_delta":
                 reason = event["delta"].get("stop_reason")
                 if reason:
