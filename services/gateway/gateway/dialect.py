@@ -21,7 +21,7 @@ from gateway.channel import Channel
 from gateway.error_forms import Detail, WrongFields
 from gateway.frame import Frame
 from gateway.ports import Answers, Models, Sessions, Turns
-from gateway.records import Limits, Replicas, Users
+from gateway.records import Limits, Replicas, Usages, Users
 from gateway.tickets import Tickets
 
 
@@ -186,6 +186,7 @@ class Services:
     answers: Answers
     users: Users
     limits: Limits
+    usages: Usages
     replicas: Replicas
     doorkeeper: Doorkeeper
     tickets: Tickets

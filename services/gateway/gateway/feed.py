@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from chat.errors import Failure
-from chat.events import ChatDeleted, Event, ParticipantAdded, ParticipantRemoved
+from chat.events import ChatDeleted, Event, ParticipantRemoved
 from chat.messages import Message
 from chat.position import Position
 
@@ -48,19 +48,22 @@ class Reader(Protocol):
         ...
 
     def removed(self, user_id: str) -> None:
-        """That user takes part in the chat no longer, whoever this reader is."""
+        """That user, for whom it was attached, takes part in the chat no longer; nothing more comes."""
         ...
 
 
 class Group:
-    """Readers of one chat and variant that are in step: each frame is made once for all of them."""
+    """Readers of one chat and variant that are in step: each frame is made once for all of them.
+
+    Unless it is new, whoever reads in it might read when the log was where the group is: `hub.py` sees to it where
+    the log is read, and here each removal takes its user's readers out before anything that follows.
+    """
 
     __slots__ = (
         "buffer",
         "caught_up",
         "chat_id",
         "epoch",
-        "gone",
         "greeting",
         "new",
         "offset",
@@ -78,6 +81,7 @@ class Group:
         socket: Socket,
         variant: Hashable,
         reader: Reader,
+        user_id: str,
         after: Position | None,
         shown_messages: int,
         greeting: Sequence[Frame] = (),
@@ -85,7 +89,8 @@ class Group:
         self.chat_id = chat_id
         self.socket = socket
         self.variant = variant
-        self.readers: dict[Reader, None] = {reader: None}
+        self.readers: dict[Reader, str] = {reader: user_id}
+        """Each with the user who reads; empty: nobody whose right to it could end."""
         self.renderer: Renderer = socket.renderer(variant, chat_id)
         self.epoch = after.epoch if after else ""
         # An event of which only some frames are known is read again, and those frames are left out.
@@ -93,8 +98,6 @@ class Group:
         self.part = after.part if after else 0
         self.greeting = greeting
         """What its first reader gets before anything else, once all that is said will come."""
-        self.gone: set[str] = set()
-        """Participants who were removed, of whom no reader has been told yet."""
         self.shown_messages = shown_messages
         """Of a first snapshot, if its readers know no position; see `dialect.Visit`."""
         self.new = True
@@ -109,6 +112,19 @@ class Group:
         """What its readers know; None: nothing."""
         return Position(self.epoch, self.offset) if self.epoch else None
 
+    @property
+    def users(self) -> set[str]:
+        """Who reads, as far as their right to it could end."""
+        return set(self.readers.values()) - {""}
+
+    def remove(self, user_id: str) -> None:
+        """That user may read no longer: their readers are told, and get nothing more."""
+        for reader in [reader for reader, who in self.readers.items() if who == user_id]:
+            del self.readers[reader]
+            reader.removed(user_id)
+        if not self.readers and self.caught_up is not None:
+            self.caught_up.set()
+
     def take(self, epoch: str, offset: int, event: Event | None, frames: list[Frame]) -> bool:
         """Takes a live event and adds its frames; False: events are missing, the log must be read."""
         if self.buffer is None:
@@ -116,16 +132,18 @@ class Group:
                 return False
             if offset == self.offset + 1:
                 self._render(event, frames)
+                self._part_with_removed(event, frames)
             return offset <= self.offset
         if len(self.buffer) == BUFFERED_EVENTS:
             self.buffer.clear()
         self.buffer.append((epoch, offset, event))
         return True
 
-    def apply(self, page: LogPage) -> bool:
+    def apply(self, page: LogPage, *, admitted: bool = False) -> bool:
         """Takes what the log says, delivers it, and then what came live meanwhile. The group is live afterwards.
 
-        Returns False when events are missing still: the log must be read again.
+        `admitted`: all its readers were found to be allowed to read when the page was read, so that whoever was removed
+        in it is back. Returns False when events are missing still: the log must be read again.
         """
         buffered, self.buffer = self.buffer or [], None
         if self.greeting:
@@ -140,6 +158,8 @@ class Group:
             self.epoch = page.position.epoch
             for event in page.events:
                 self._render(event, frames)
+                if not admitted:
+                    self._part_with_removed(event, frames)
             self.offset = page.position.offset
             self.deliver(frames)
         self.new, self.part = False, 0
@@ -158,19 +178,18 @@ class Group:
         if frames:
             for reader in self.readers:
                 reader.deliver(frames)
-        while self.gone:
-            user_id = self.gone.pop()
-            for reader in self.readers:
-                reader.removed(user_id)
+
+    def _part_with_removed(self, event: Event | None, frames: list[Frame]) -> None:
+        """Who is removed by the event just rendered gets what it says and what came before, and nothing after."""
+        if isinstance(event, ParticipantRemoved) and event.user_id in self.readers.values():
+            self.deliver(tuple(frames))
+            frames.clear()
+            self.remove(event.user_id)
 
     def _render(self, event: Event | None, frames: list[Frame]) -> None:
         self.offset += 1
         if event is None:
             return
-        if isinstance(event, ParticipantRemoved):
-            self.gone.add(event.user_id)
-        elif isinstance(event, ParticipantAdded):
-            self.gone.discard(event.participant.user_id)
         made = self.renderer.render(event)
         last = len(made) - 1
         for index, frame in enumerate(made):
@@ -185,17 +204,15 @@ class Group:
         self.epoch, self.offset = position.epoch, position.offset
         renderer = self.socket.renderer(self.variant, self.chat_id)
         anew = list(renderer.snapshot(messages))
-        if knew:
-            anew.insert(0, Frame(RESET))
-        if anew:
-            # Only who has all of a snapshot stands at its position.
-            anew[-1].stamp(self.epoch, self.offset)
+        forgetting = [Frame(RESET), *anew] if knew else anew
         onward = anew if self.new else list(self.renderer.resync(messages))
-        if onward and onward is not anew:
-            onward[-1].stamp(self.epoch, self.offset)
+        for frames in (forgetting, onward):
+            if frames:
+                # Only who has all of a snapshot stands at its position.
+                frames[-1].stamp(self.epoch, self.offset)
         self.renderer = renderer
         for reader in self.readers:
-            reader.deliver(anew if reader.resumes or self.new else onward)
+            reader.deliver(forgetting if reader.resumes else onward)
 
 
 class Feed:

@@ -94,8 +94,10 @@ def guarded_router(
 
             async def guarded(request: Request) -> Response:
                 request.state.caller = await admit(bearer(request.headers.get("authorization")))
+                # One of its own: it keeps the body, and the one that we were given lives as long as a stream does.
+                its_request = Request(request.scope, request.receive)
                 try:
-                    response = await handle(request)
+                    response = await handle(its_request)
                 except UnicodeEncodeError as error:
                     # JSON can escape half of a surrogate pair, which no text can hold and nothing behind us takes.
                     raise SwitchboardError(

@@ -16,7 +16,7 @@ from chat.position import Position
 from gateway.dialect import Socket
 from gateway.feed import Buffer, Feed, Group, Reader, deletes
 from gateway.frame import Frame
-from gateway.ports import ChangeBatch, ChangeStream, ChatEvents, Followed, Sessions
+from gateway.ports import ChangeBatch, ChangeStream, ChatEvents, Followed, LogPage, Sessions
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,16 @@ class Hub:
         variant: Hashable,
         after: Position | None,
         *,
+        user_id: str = "",
         shown_messages: int = 0,
         greeting: Sequence[Frame] = (),
     ) -> None:
         """Delivers to the reader what follows the position; without one, the answer under way and what follows, and
         before them what the renderer shows of the last `shown_messages` messages. The greeting comes first: who has it
         gets all that is said from then on.
+
+        `user_id`: who reads, as long as they take part in the chat: the reader is told when they do not, or no longer,
+        and gets nothing that was said afterwards. Empty: nobody who could be removed.
 
         Returns at once; call `detach` when the reader is gone.
         """
@@ -77,7 +81,7 @@ class Hub:
         elif feed.leaving is not None:
             feed.leaving.cancel()
             feed.leaving = None
-        group = Group(chat_id, socket, variant, reader, after, shown_messages, greeting)
+        group = Group(chat_id, socket, variant, reader, user_id, after, shown_messages, greeting)
         feed.groups.append(group)
         if feed.followed:
             self._catch_up(feed, group)
@@ -221,8 +225,10 @@ class Hub:
                     # What is not followed any more is read when it is followed again.
                     if not group.readers or group.buffer is not buffer or not feed.followed:
                         return
-                    messages = SNAPSHOT_MESSAGES if group.epoch else group.shown_messages
-                    page = await self._sessions.read_log(feed.chat_id, group.position, snapshot_messages=messages)
+                    found = await self._read_page(feed, group)
+                if found is None:
+                    continue
+                page, admitted = found
                 break
             except SwitchboardError as error:
                 if error.code is ErrorCode.NOT_FOUND:
@@ -235,7 +241,7 @@ class Hub:
             return
         gone = deletes(page.events) or deletes(event for _, _, event in group.buffer)
         try:
-            whole = group.apply(page)
+            whole = group.apply(page, admitted=admitted)
         except Exception:  # noqa: BLE001 - this task's boundary: the renderer is a dialect's
             self._fail(feed)
             return
@@ -245,6 +251,33 @@ class Hub:
             feed.join()
         else:
             self._catch_up(feed, group)
+
+    async def _read_page(self, feed: Feed, group: Group) -> tuple[LogPage, bool] | None:
+        """What the group lacks, and whether all its readers were found to be allowed to read it as it was read. Who is
+        not is told, and taken out of the group; None: that was the only one.
+        """
+        messages = SNAPSHOT_MESSAGES if group.epoch else group.shown_messages
+        users = group.users
+        if len(users) < 2:
+            # Whoever is new, too: since their dialect let them in they may have been removed.
+            sole = next(iter(users), "")
+            try:
+                page = await self._sessions.read_log(
+                    feed.chat_id, group.position, snapshot_messages=messages, user_id=sole
+                )
+            except SwitchboardError as error:
+                if error.code is not ErrorCode.PERMISSION_DENIED or not sole:
+                    raise
+                group.remove(sole)
+                return None
+            return page, True
+        page = await self._sessions.read_log(feed.chat_id, group.position, snapshot_messages=messages)
+        if page.messages is not None:
+            # The events that told of removals are gone. Of any that comes after this question an event will tell.
+            participants = await self._sessions.list_participants(feed.chat_id)
+            for user_id in users - {participant.user_id for participant in participants}:
+                group.remove(user_id)
+        return page, False
 
     def _end(self, feed: Feed) -> None:
         self._forget(feed)

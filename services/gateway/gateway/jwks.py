@@ -14,8 +14,7 @@ from typing import Any
 from urllib.request import HTTPRedirectHandler, build_opener
 
 from chat.errors import ErrorCode, SwitchboardError
-from jwt import InvalidTokenError, PyJWK, PyJWKSet
-from jwt.exceptions import PyJWKSetError
+from jwt import InvalidTokenError, PyJWK, PyJWTError
 
 log = logging.getLogger(__name__)
 
@@ -140,14 +139,14 @@ class KeySet:
 
 def _usable(published: dict[str, Any]) -> Sequence[PyJWK]:
     """The keys of a set that may verify a token. Raises: JwksUnavailable: there is none."""
-    try:
-        keys = PyJWKSet.from_dict(published).keys
-    except PyJWKSetError as exc:
-        raise JwksUnavailable(str(exc)) from exc
+    entries = published.get("keys")
+    if not isinstance(entries, list):
+        raise JwksUnavailable("the answer is no key set")
     usable = [
         key
-        for key in keys
-        if key.algorithm_name in ALGORITHMS
+        for key in map(_read, entries)
+        if key is not None
+        and key.algorithm_name in ALGORITHMS
         and key.public_key_use in (None, "sig")
         # A private key, which should not be there, is known to everybody: it signs nothing that we believe.
         and hasattr(key.key, "public_bytes")
@@ -157,3 +156,14 @@ def _usable(published: dict[str, Any]) -> Sequence[PyJWK]:
     if not usable:
         raise JwksUnavailable("the set holds no key for RS256, ES256 or EdDSA")
     return usable
+
+
+def _read(entry: object) -> PyJWK | None:
+    """A key as it was published; None: it is none that we can read. One such entry leaves the others good."""
+    if not isinstance(entry, dict):
+        return None
+    try:
+        return PyJWK(entry)
+    except (PyJWTError, KeyError, TypeError, ValueError):
+        # PyJWT takes an entry's form on trust: what a field lacks, or has too much of, comes out as any of these.
+        return None

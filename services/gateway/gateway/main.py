@@ -29,6 +29,7 @@ from gateway.auth import Doorkeeper
 from gateway.clients.llm import WINDOW_BYTES, ModelClient
 from gateway.clients.records import LimitClient, ReplicaClient, UserClient
 from gateway.clients.session import SessionClient
+from gateway.clients.usage import UsageClient
 from gateway.dialect import Services
 from gateway.http import http_application
 from gateway.hub import Hub
@@ -122,6 +123,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             answers=AnswerWait(hub),
             users=UserClient(session_channel, token),
             limits=AnswerLimits(LimitClient(session_channel, token), tasks),
+            usages=UsageClient(session_channel, token),
             replicas=replicas,
             doorkeeper=Doorkeeper(settings.credentials, _key_set(settings, tasks)),
             tickets=Tickets(settings.internal_tokens),

@@ -13,12 +13,12 @@ from chat.messages import AnswerSettings, Chat, Message
 from chat.names import NAME_BYTES
 
 from gateway.dialect import Say, Visit
+from gateway.history_pages import read_history
 from gateway.ports import DialectSession, Sessions
+from gateway.remark import Remark
 
 _HISTORY_MESSAGES = 200
-"""As many as a model is given."""
-_PAGE_MESSAGES = 50
-"""Read at once: a page of the longest messages must still fit into one answer of the session service."""
+"""As many as a model is given; fewer where they are very long (`history_pages.py`)."""
 _TOUCH_S = 3_600.0
 """A session stays open for a day after it was last used; what is said over an open WebSocket is such a use."""
 _NOT_IN_A_PATH = frozenset("/\\?#%")
@@ -39,10 +39,12 @@ def check_name(name: str) -> str:
 
 @dataclass(slots=True)
 class SessionVisit(Visit):
-    """A stay in the session `name`. `used_s`: when its time was last extended, in seconds since 1970."""
+    """A stay in the session `name`. `used_s`: when its time was last extended, in seconds since 1970. `key_id` names
+    the API key that the client was let in by, if it was (`Caller.key_id`)."""
 
     name: str = ""
     used_s: float = 0.0
+    key_id: str = ""
 
 
 class NamedSessions:
@@ -59,7 +61,9 @@ class NamedSessions:
         and the dialect's persona answers."""
         chat = Chat(id="", dialect=self._dialect, owner_id=name, answers=AnswerSettings(persona=self._dialect))
         session, created = await self._sessions.open_session(self._dialect, name, chat)
-        return session, [] if created else await self._last_messages(session.chat_id)
+        if created:
+            return session, []
+        return session, await read_history(self._sessions, session.chat_id, limit=_HISTORY_MESSAGES)
 
     async def find(self, name: str) -> DialectSession:
         """The open session, its time extended. Raises: SwitchboardError NOT_FOUND, saying that one must be started."""
@@ -92,19 +96,13 @@ class NamedSessions:
         the session is no longer open."""
         if not text.strip():
             raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, "The message is empty.")
-        if isinstance(visit, SessionVisit) and self._now_s() - visit.used_s > _TOUCH_S:
-            await self.find(visit.name)
-            visit.used_s = self._now_s()
-        return Say(visit.chat_id, text)
-
-    async def _last_messages(self, chat_id: str) -> list[Message]:
-        messages: list[Message] = []
-        while len(messages) < _HISTORY_MESSAGES:
-            page = await self._sessions.list_messages(chat_id, limit=_PAGE_MESSAGES, offset=len(messages))
-            messages[:0] = page
-            if len(page) < _PAGE_MESSAGES:
-                break
-        return messages
+        key_id = ""
+        if isinstance(visit, SessionVisit):
+            key_id = visit.key_id
+            if self._now_s() - visit.used_s > _TOUCH_S:
+                await self.find(visit.name)
+                visit.used_s = self._now_s()
+        return Remark(visit.chat_id, text, key_id=key_id) if key_id else Say(visit.chat_id, text)
 
     def _explained(self, error: SwitchboardError) -> SwitchboardError:
         if error.code is not ErrorCode.NOT_FOUND:

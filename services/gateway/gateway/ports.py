@@ -13,6 +13,8 @@ from chat.events import Event, Presence, Typing
 from chat.messages import Answer, AnswerSettings, Chat, JsonObject, Message, Participant, ParticipantRole, Role
 from chat.position import Position
 
+from gateway.prompts import GenerateRequest
+
 
 @dataclass(frozen=True, slots=True)
 class DialectSession:
@@ -247,8 +249,11 @@ class Sessions(Protocol):
         """Tells who reads the chat now. Raises: NOT_FOUND, PERMISSION_DENIED."""
         ...
 
-    async def read_log(self, chat_id: str, after: Position | None, *, snapshot_messages: int) -> LogPage:
-        """What a reader at `after` needs; a snapshot has at most so many messages. Raises: NOT_FOUND."""
+    async def read_log(
+        self, chat_id: str, after: Position | None, *, snapshot_messages: int, user_id: str = ""
+    ) -> LogPage:
+        """What a reader at `after` needs; a snapshot has at most so many messages. The user's role is looked at in the
+        same step. Raises: NOT_FOUND, PERMISSION_DENIED."""
         ...
 
     async def open_stream(self) -> ChangeStream:
@@ -258,27 +263,6 @@ class Sessions(Protocol):
     async def check_store(self) -> bool:
         """Whether Redis answers. Raises when the service itself can't be reached."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One message of a conversation given to `generate`."""
-
-    role: Role
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class GenerateRequest:
-    """What `generate` is asked; empty, zero or None: the route's default."""
-
-    model: str
-    messages: tuple[Prompt, ...]
-    temperature: float | None = None
-    max_output_tokens: int = 0
-    stop: tuple[str, ...] = ()
-    own_keys: bool = False
-    """The acting user's own provider key is used where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,13 +281,32 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Reasoning:
+    """The model's reasoning, to add to what came of it; no part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call. `id` and `name` are set in the call's first piece, and in no other."""
+
+    index: int
+    """Which of the answer's calls, from 0."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    """A piece of the arguments' JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The answer is whole."""
 
     answer: Answer
 
 
-Piece: TypeAlias = Started | Text | Finished
+Piece: TypeAlias = Started | Text | Reasoning | ToolCallDelta | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +324,8 @@ class Models(Protocol):
         """Streams one answer; closing the iterator ends the provider's call. It ends with Finished, or raises.
 
         Raises: NOT_FOUND (the model), PROVIDER_UNAVAILABLE, PROVIDER_REFUSED, NO_API_KEY, CONTEXT_TOO_LONG,
-        RATE_LIMITED, OVERLOADED, INVALID_ARGUMENT. After text has come, what came is then not the whole answer.
+        RATE_LIMITED, OVERLOADED, INVALID_ARGUMENT, TOO_LARGE (more than our services pass on). After something has
+        come, what came is then not the whole answer.
         """
         ...
 

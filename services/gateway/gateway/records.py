@@ -1,7 +1,8 @@
-"""What the gateway needs to know beside chats: users' profiles and keys, limits, and how the other replicas stand.
+"""What the gateway needs to know beside chats: users' profiles and keys, limits, usage, how the other replicas stand.
 
 Ports, in the kernel's words, as in `ports.py`: every method may raise SwitchboardError UNAVAILABLE or
-DEADLINE_EXCEEDED. `clients/records.py` holds the adapters. See the protos user, limit and report.
+DEADLINE_EXCEEDED. `clients/records.py` and `clients/usage.py` hold the adapters. See the protos user, limit, usage and
+report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from chat.messages import JsonObject
+from chat.messages import JsonObject, Usage
 
 from gateway.ports import RateLimit
 
@@ -61,6 +62,49 @@ class Limits(Protocol):
 
     async def release(self, *, user_id: str, key_id: str, answer_id: str) -> None:
         """The answer is over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUsage:
+    """What one model of one provider was used for. `own_key`: with the user's own key. `attempts`: calls made to it."""
+
+    provider: str
+    model: str
+    own_key: bool
+    attempts: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class DayUsage:
+    """One user's day, of UTC."""
+
+    day: str
+    """As `2026-11-20`."""
+    answers: int
+    """That were made, whole or not."""
+    usage: Usage
+    """Over all models."""
+    budget_tokens: int
+    """Those that count against the day's budget: the platform's keys paid for them."""
+    models: tuple[ModelUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UserUsage:
+    """A user's days on which something was used, the oldest first. `tokens_a_day` may be used; None: any number."""
+
+    days: tuple[DayUsage, ...]
+    tokens_a_day: int | None
+
+
+class Usages(Protocol):
+    """What answers have cost."""
+
+    async def read(self, user_id: str, first_day: str, last_day: str, *, acting_id: str) -> UserUsage:
+        """A user's usage, at most 366 days of it; without a user that of answers that nobody known asked for.
+        `acting_id` may read its own alone; empty: the dialect has made sure. Raises: PERMISSION_DENIED."""
         ...
 
 

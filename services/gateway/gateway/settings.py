@@ -27,7 +27,7 @@ class Limits:
     """WebSockets at a time in this process: one more is closed with 1013. Of all connections together, those included
     that have not said yet what they want, there may be a few more (`server.py`)."""
     body_bytes: int
-    """An HTTP request's body."""
+    """An HTTP request's body: a picture of 3 MiB is 4 in base64, and has a conversation beside it."""
     head_s: float
     """For a request's head, a WebSocket's handshake included, to come: more closes the connection."""
     stall_s: float
@@ -130,7 +130,7 @@ def read_settings(environment: Environment) -> Settings:
             message_bytes=environment.integer("MAX_MESSAGE_BYTES", 64 * 1024, low=1024, high=1024 * 1024),
             outbox_bytes=environment.integer("OUTBOX_BYTES", 1024 * 1024, low=16 * 1024, high=64 * 1024 * 1024),
             connections=environment.integer("MAX_CONNECTIONS", 20_000, low=1, high=1_000_000),
-            body_bytes=environment.integer("MAX_BODY_BYTES", 4 * 1024 * 1024, low=1024, high=64 * 1024 * 1024),
+            body_bytes=environment.integer("MAX_BODY_BYTES", 6 * 1024 * 1024, low=1024, high=64 * 1024 * 1024),
             head_s=environment.number("HEAD_SECONDS", 10, low=0.1, high=3600),
             stall_s=environment.number("STALL_SECONDS", 60, low=0.1, high=3600),
             # Longer than a load balancer's usual 60 s, so that it is never us who closes as it sends.

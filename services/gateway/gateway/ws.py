@@ -7,7 +7,7 @@ is written to, and when its time is over, is in `ws_client.py`.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, assert_never
 from urllib.parse import parse_qsl
 
@@ -23,6 +23,7 @@ from gateway.headcount import Headcount
 from gateway.hub import Hub
 from gateway.limits import CHATS_AT_ONCE, check_key, too_many_chats
 from gateway.ports import Sessions, Turns, Utterance
+from gateway.remark import Remark
 from gateway.settings import Limits
 from gateway.ws_client import Client
 
@@ -33,6 +34,8 @@ PIPE = "switchboard.pipe"
 
 _FULL = Failure(ErrorCode.OVERLOADED, "Too many connections just now. Please try again in a moment.")
 _BROKEN = Failure(ErrorCode.INTERNAL, "Something went wrong on our side. Please reconnect.")
+_NOTHING_STORED = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.QUEUE_FULL})
+"""Refusals of a message by which it is known to be in no chat."""
 _REFUSALS = 10
 """Messages in a row that are over the limit and are told so: a person stops sooner, and a program that goes on should
 not cost us a look at its limits for each message."""
@@ -165,8 +168,7 @@ class WebSockets:
 
     def _show(self, client: Client, chat_id: str, after: Position | None, greeting: Sequence[Frame] = ()) -> None:
         if chat_id not in client.chats and client.visit is not None:
-            if len(client.chats) >= CHATS_AT_ONCE:
-                raise too_many_chats()
+            self._check_room(client)
             client.chats += (chat_id,)
             self.headcount.show(client.dialect, chat_id)
             visit = client.visit
@@ -176,6 +178,7 @@ class WebSockets:
                 client.socket,
                 visit.variant,
                 after,
+                user_id=visit.user_id,
                 shown_messages=visit.shown_messages,
                 greeting=greeting,
             )
@@ -202,12 +205,7 @@ class WebSockets:
             command = await client.socket.read(text, visit)
             match command:
                 case Say():
-                    client.said += 1
-                    key = command.key or (f"{client.key}:{client.said}" if client.key else "")
-                    if command.chat_id not in client.chats:
-                        self._show(client, command.chat_id, None)
-                        await self._hub.caught_up(command.chat_id, client)
-                    await self._turns.begin(Utterance(command.chat_id, command.content, visit.user_id, key))
+                    await self._say(client, visit.user_id, command)
                     client.refused = 0
                 case Stop():
                     await self._sessions.cancel_turn(
@@ -223,6 +221,44 @@ class WebSockets:
             failure, limited = error.failure, error.code is ErrorCode.RATE_LIMITED
             client.refused += limited
             client.fail(_when_to_return(failure) if limited else failure, stays=client.refused <= _REFUSALS)
+
+    async def _say(self, client: Client, user_id: str, said: Say) -> None:
+        """Has something said, in a chat that the client is shown from then on. Raises: SwitchboardError."""
+        chat_id = said.chat_id
+        key_id, undo = (said.key_id, said.undo) if isinstance(said, Remark) else ("", None)
+        if undo is not None:
+            # It is shown once something was said in it, from there on: till then it may have to go again.
+            self._check_room(client)
+        elif chat_id not in client.chats:
+            self._show(client, chat_id, None)
+            await self._hub.caught_up(chat_id, client)
+        client.said += 1
+        key = said.key or (f"{client.key}:{client.said}" if client.key else "")
+        try:
+            begun = await self._turns.begin(Utterance(chat_id, said.content, user_id, key, key_id=key_id))
+        except SwitchboardError as error:
+            if error.code in _NOTHING_STORED:
+                # Its number goes to what is said next: who repeats what was said counts what was taken.
+                client.said -= 1
+                if undo is not None:
+                    await _undone(undo, chat_id)
+            elif undo is not None:
+                self._show(client, chat_id, None)
+            raise
+        if undo is not None:
+            self._show(client, chat_id, Position(begun.position.epoch, begun.position.offset - 1))
+
+    @staticmethod
+    def _check_room(client: Client) -> None:
+        if len(client.chats) >= CHATS_AT_ONCE:
+            raise too_many_chats()
+
+
+async def _undone(undo: Callable[[], Awaitable[None]], chat_id: str) -> None:
+    try:
+        await undo()
+    except SwitchboardError as error:
+        log.warning("chat_not_taken_back", extra={"chat_id": chat_id, "code": error.code.name})
 
 
 def _when_to_return(failure: Failure) -> Failure:

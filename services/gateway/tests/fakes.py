@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.events import Event, LogEvent
 from chat.fold import View, fold
+from chat.messages import Participant, ParticipantRole
 from chat.position import Position
 from gateway.frame import Frame
 from gateway.ports import ChangeBatch, ChatEvents, Followed, LogPage, Lost
@@ -87,6 +88,7 @@ class FakeSessions:
         self.log = log
         self.streams: asyncio.Queue[FakeStream] = asyncio.Queue()
         self.reads: list[Position | None] = []
+        self.people = {"somebody", "exact", "ann", "bob"}
         self.fail_reads = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -96,14 +98,21 @@ class FakeSessions:
         self.streams.put_nowait(stream)
         return stream
 
-    async def read_log(self, chat_id: str, after: Position | None, *, snapshot_messages: int) -> LogPage:
+    async def read_log(
+        self, chat_id: str, after: Position | None, *, snapshot_messages: int, user_id: str = ""
+    ) -> LogPage:
         self.reads.append(after)
         if self.fail_reads:
             self.fail_reads -= 1
             raise SwitchboardError(ErrorCode.UNAVAILABLE, "down")
+        if user_id and user_id not in self.people:
+            raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "not yours")
         page = self.log.read(after, snapshot_messages)
         await self.gate.wait()
         return page
+
+    async def list_participants(self, chat_id: str, *, user_id: str = "") -> tuple[Participant, ...]:
+        return tuple(Participant(one, "", ParticipantRole.MEMBER, 0) for one in sorted(self.people))
 
 
 class FakeReader:

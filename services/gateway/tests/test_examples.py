@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from launcher.stack import Stack
 
+from .client import http
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -56,3 +58,17 @@ async def test_openais_own_client_needs_another_address_and_nothing_else(whole: 
     assert models.startswith("models: ")
     assert answer == "Hello, **you**."
     assert (await run("openai_client.py", *common, "wrong", PLAN))[0] == 1
+
+
+async def test_openais_own_client_runs_the_tools_that_a_model_asks_for(whole: Stack) -> None:
+    call = {"name": "time_in", "arguments": '{"zone": "Nowhere/At all"}'}
+    plans = {"plans": [{"tool_calls": [call]}, {"text": "Nobody knows."}], "then": None}
+    await http("PUT", f"{whole.simulator_url}/sim/plans/anthropic", plans)
+    common = ("--url", whole.gateway_urls[0], "--model", "claude", "--key")
+    status, out, err = await run("openai_tools.py", *common, whole.secrets.user_token(f"user {uuid.uuid4()}"))
+    assert (status, err) == (0, "")
+    assert out.splitlines()[:2] == [
+        'time_in({"zone": "Nowhere/At all"}) -> There is no such time zone.',
+        "Nobody knows.",
+    ]
+    assert (await run("openai_tools.py", *common, "wrong"))[0] == 1

@@ -7,15 +7,17 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator
-from typing import cast
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Any, cast
 
 import httpx2
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import JSONResponse
+from gateway.auth import Caller
 from gateway.dialect import Dialect, Shape
-from gateway.http import Readiness, http_application
+from gateway.http import Readiness, event_stream, guarded_router, http_application
 from gateway.ports import Sessions
 from launcher.stack import Stack
 from websockets.asyncio.client import connect
@@ -129,7 +131,7 @@ async def test_a_malformed_body_is_422_and_says_where(system: System, body: obje
     assert all({"loc", "msg", "type"} == set(entry) for entry in refused.body["detail"])
 
 
-TOO_LARGE = b"x" * (4 * 1024 * 1024 + 1)
+TOO_LARGE = b"x" * (6 * 1024 * 1024 + 1)
 
 
 async def test_a_body_too_large_is_refused_before_it_is_read(system: System) -> None:
@@ -196,13 +198,7 @@ def router(prefix: str) -> APIRouter:
     return made
 
 
-@pytest.mark.parametrize("path", ["/a/broken", "/a/x", "/ab/x", "/a/b/broken", "/a/b", "/a/bc", "/c"])
-async def test_of_several_dialects_the_longest_path_says_the_form(path: str) -> None:
-    expected = {"/a/broken": "outer", "/a/x": "outer", "/a/bc": "outer", "/a/b/broken": "inner", "/a/b": "inner"}
-    dialects = [
-        Dialect("outer", router("/a"), errors={"/a": shape("outer")}),
-        Dialect("inner", router("/a/b"), errors={"/a/b": shape("inner")}),
-    ]
+def in_process(*dialects: Dialect) -> httpx2.AsyncClient:
     application = http_application(
         dialects,
         sessions=cast("Sessions", None),
@@ -212,9 +208,39 @@ async def test_of_several_dialects_the_longest_path_says_the_form(path: str) -> 
         forwarded_allow_ips="",
     )
     transport = httpx2.ASGITransport(application, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+    return httpx2.AsyncClient(transport=transport, base_url="http://test")
+
+
+@pytest.mark.parametrize("path", ["/a/broken", "/a/x", "/ab/x", "/a/b/broken", "/a/b", "/a/bc", "/c"])
+async def test_of_several_dialects_the_longest_path_says_the_form(path: str) -> None:
+    expected = {"/a/broken": "outer", "/a/x": "outer", "/a/bc": "outer", "/a/b/broken": "inner", "/a/b": "inner"}
+    dialects = [
+        Dialect("outer", router("/a"), errors={"/a": shape("outer")}),
+        Dialect("inner", router("/a/b"), errors={"/a/b": shape("inner")}),
+    ]
+    async with in_process(*dialects) as client:
         (form,) = (await client.get(path)).json()
     assert form == expected.get(path, "detail")
+
+
+async def test_a_stream_does_not_keep_the_body_that_it_answers() -> None:
+    async def admit(credential: str) -> Caller:
+        return Caller()
+
+    made = guarded_router("/a", "a", admit)
+
+    @made.post("/stream")
+    async def stream(request: Request, body: Annotated[dict[str, Any], Body()]) -> Response:
+        keeper = weakref.ref(request)
+
+        async def events() -> AsyncGenerator[bytes, None]:
+            yield b"kept: "
+            yield str(keeper() is not None).encode()
+
+        return await event_stream(request, events())
+
+    async with in_process(Dialect("a", made)) as client:
+        assert (await client.post("/a/stream", json={"a": "b"})).text == "kept: False"
 
 
 async def test_browsers_of_an_allowed_origin_may_read_and_no_others(system: System) -> None:

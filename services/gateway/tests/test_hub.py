@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from chat.errors import ErrorCode
 from chat.events import Event, LogEvent, ParticipantAdded, ParticipantRemoved, Presence, Typing
 from chat.messages import Participant, ParticipantRole
@@ -51,12 +52,17 @@ class Scene:
         await settled()
 
     async def join(
-        self, *, after: Position | None = None, resumes: bool = False, shown_messages: int = 0
+        self, *, after: Position | None = None, resumes: bool = False, shown_messages: int = 0, user_id: str = ""
     ) -> FakeReader:
         reader = FakeReader(resumes=resumes or after is not None)
-        self.hub.attach(CHAT, reader, SOCKET, None, after, shown_messages=shown_messages)
+        self.hub.attach(CHAT, reader, SOCKET, None, after, user_id=user_id, shown_messages=shown_messages)
         await settled()
         return reader
+
+    def remove(self, user_id: str) -> LogEvent:
+        """Somebody takes part no longer; the event that says so."""
+        self.sessions.people.discard(user_id)
+        return ParticipantRemoved(user_id)
 
 
 async def settled() -> None:
@@ -110,14 +116,100 @@ async def test_readers_are_told_of_who_was_removed_behind_what_came_before_and_n
     bob = Participant("bob", "", ParticipantRole.MEMBER, 0)
     async with scene() as here:
         before = here.log.position
-        reader = await here.join()
+        reader = await here.join(user_id="bob")
         await here.follow()
         await here.happen(here.story.start(), here.story.say("Yes"), ParticipantRemoved("bob"))
         assert (reader.contents, reader.gone) == ([("delta", "Yes")], ["bob"])
         await here.happen(ParticipantAdded(bob))
         # Who reads the log from before the removal learns of the return as well.
-        late = await here.join(after=before)
+        late = await here.join(after=before, user_id="bob")
         assert (late.contents, late.gone) == ([("delta", "Yes")], [])
+
+
+async def test_who_is_removed_gets_nothing_of_what_came_after_in_the_same_batch() -> None:
+    async with scene() as here:
+        ann, bob = await here.join(user_id="ann"), await here.join(user_id="bob")
+        await here.follow()
+        story = here.story
+        events = (story.start(), story.say("for all"), here.remove("bob"), story.say(", secret"))
+        told = [here.log.append(event) for event in events]
+        at_once = ChatEvents(CHAT, "e0", 1, [event for one in told for event in one.events])
+        here.stream.batches.put_nowait(batch(at_once))
+        await settled()
+        assert (bob.contents, bob.gone) == ([("delta", "for all")], ["bob"])
+        assert (ann.text, ann.gone) == ("for all, secret", [])
+
+
+async def test_who_is_removed_while_the_log_is_read_gets_nothing_of_what_came_after() -> None:
+    async with scene() as here:
+        story = here.story
+        for event in (story.ask(), story.start(), story.say("before")):
+            here.log.append(event)
+        here.sessions.gate.clear()
+        bob = await here.join(user_id="bob")
+        await here.follow()
+        await here.happen(here.remove("bob"), story.say(" and after"))
+        here.sessions.gate.set()
+        await settled()
+        assert (bob.contents, bob.gone) == ([("delta", "before")], ["bob"])
+
+
+async def test_who_was_removed_since_they_were_let_in_is_told_and_gets_nothing() -> None:
+    async with scene() as here:
+        story = here.story
+        for event in (story.ask(), story.start(), here.remove("bob"), story.say("secret")):
+            here.log.append(event)
+        new, knowing = FakeReader(), FakeReader(resumes=True)
+        greeting = Frame({"type": "welcome"})
+        here.hub.attach(CHAT, new, SOCKET, None, None, user_id="bob", greeting=(greeting,))
+        here.hub.attach(CHAT, knowing, SOCKET, None, here.log.position, user_id="bob")
+        waiting = asyncio.create_task(here.hub.caught_up(CHAT, new))
+        await here.follow()
+        await here.happen(story.say(" and more"))
+        assert [(reader.contents, reader.gone) for reader in (new, knowing)] == [([], ["bob"])] * 2
+        assert waiting.done()
+
+
+@pytest.mark.parametrize("others", [(), ("ann",), ("ann", "")])
+async def test_who_was_removed_while_the_log_was_lost_is_told_and_gets_no_snapshot(others: tuple[str, ...]) -> None:
+    async with scene() as here:
+        story = here.story
+        bob, *rest = [await here.join(user_id=user_id) for user_id in ("bob", *others)]
+        await here.follow()
+        await here.happen(story.ask(), story.start(), story.say("before"))
+        here.log.append(here.remove("bob"))
+        here.log.append(story.say(", secret"))
+        here.log.fail_over()
+        await here.happen(story.say(", more"))
+        await here.happen(story.say(", and more"))
+        assert (bob.contents, bob.gone) == ([("delta", "before")], ["bob"])
+        assert [(reader.contents[-1], reader.gone) for reader in rest] == [(("delta", ", and more"), [])] * len(rest)
+
+
+async def test_a_removal_that_is_read_from_the_log_parts_what_its_user_gets_from_what_others_get() -> None:
+    async with scene() as here:
+        story = here.story
+        ann, bob = await here.join(user_id="ann"), await here.join(user_id="bob")
+        await here.follow()
+        await here.happen(story.ask(), story.start(), story.say("before"))
+        for event in (here.remove("bob"), story.say(", secret")):  # never told
+            here.log.append(event)
+        await here.happen(story.say(", more"))
+        assert (bob.text, bob.gone) == ("before", ["bob"])
+        assert (ann.text, ann.gone) == ("before, secret, more", [])
+
+
+async def test_who_was_brought_back_while_nothing_was_told_reads_on() -> None:
+    bob = Participant("bob", "", ParticipantRole.MEMBER, 0)
+    async with scene() as here:
+        story = here.story
+        reader = await here.join(user_id="bob")
+        await here.follow()
+        await here.happen(story.ask(), story.start(), story.say("a"))
+        for event in (ParticipantRemoved("bob"), ParticipantAdded(bob)):  # never told
+            here.log.append(event)
+        await here.happen(story.say("b"))
+        assert (reader.text, reader.gone) == ("ab", [])
 
 
 async def test_a_reader_that_comes_mid_answer_first_gets_the_text_so_far() -> None:
@@ -404,6 +496,18 @@ async def test_a_new_epoch_resets_who_knows_positions_and_puts_right_who_does_no
         assert knowing.contents[1:] == [("reset", ""), ("delta", "ab"), ("delta", "c")]
         assert strict.contents[1:] == [("resync", "a"), ("delta", "c")]
         assert strict.frames[-1] is knowing.frames[-1]
+
+
+async def test_who_knows_no_positions_is_not_told_to_forget_what_it_has_not() -> None:
+    async with scene() as here:
+        story = here.story
+        for event in (story.ask(), story.start(), story.say("old")):
+            here.log.append(event)
+        reader, position = FakeReader(), here.log.position
+        here.log.fail_over()
+        here.hub.attach(CHAT, reader, SOCKET, None, position)
+        await here.follow()
+        assert reader.contents == [("delta", "old")]
 
 
 async def test_passing_events_are_seen_by_who_is_there_and_have_no_position() -> None:

@@ -209,6 +209,13 @@ async def test_a_header_can_only_choose_among_the_keys_that_are_published(server
         {**RSAAlgorithm.to_jwk(RSA, as_dict=True), "kid": "k"},
         {"kty": "RSA", "kid": "k", "n": "!", "e": "AQAB"},
         {"kid": "k"},
+        {"kty": "oct", "kid": "k"},
+        {"kty": "RSA", "kid": "k"},
+        {"kty": "EC", "kid": "k", "crv": "P-256", "x": 5, "y": []},
+        {"kty": ["RSA"], "kid": "k"},
+        {**published(RSA, "k"), "alg": ["RS256"]},
+        {**published(RSA, "k"), "n": "\u00e9"},
+        None,
         "no key",
     ],
 )
@@ -262,7 +269,7 @@ async def test_a_set_that_is_old_is_renewed_while_it_goes_on_being_believed(serv
         assert await at.opens(token(RSA, "RS256", "old")) == "UNAUTHENTICATED"
 
 
-@pytest.mark.parametrize("how", ["status", "garbage", "no keys", "no object"])
+@pytest.mark.parametrize("how", ["status", "garbage", "no keys", "no list", "no object"])
 async def test_while_the_server_is_down_known_keys_go_on_for_a_day(
     server: KeyServer, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,7 +278,13 @@ async def test_while_the_server_is_down_known_keys_go_on_for_a_day(
     async with door(server) as at:
         assert await at.opens(good) == "ada"
         server.status = 503 if how == "status" else 200
-        server.body = {"status": b"", "garbage": b"<html>", "no keys": b'{"keys":[]}', "no object": b"[]"}[how]
+        bodies = {
+            "garbage": b"<html>",
+            "no keys": b'{"keys":[]}',
+            "no list": b'{"keys":{"kty":"RSA"}}',
+            "no object": b"[]",
+        }
+        server.body = bodies.get(how, b"")
         for _ in range(5):
             at.clock.now_s += 600
             assert await at.opens(good) == "ada"

@@ -19,7 +19,16 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CONFIDED = "c0nf1ded"
 """In each credential, bad or good, and in each text."""
-WHERE = ("/", "/nowhere", "/health", "/faye/chat/start_session", "/chat/start_session", "/v1/models", "/chat/sessions")
+WHERE = (
+    "/",
+    "/nowhere",
+    "/health",
+    "/faye/chat/start_session",
+    "/chat/start_session",
+    "/v1/models",
+    "/v1/usage",
+    "/chat/sessions",
+)
 SOCKETS = (
     "/ws/ai/ai-chat/me",
     "/ws/chat/",

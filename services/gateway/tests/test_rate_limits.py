@@ -19,7 +19,8 @@ from gateway.auth import Caller
 from gateway.dialect import Dialect, Services
 from gateway.dialects import openai_compat
 from gateway.http import Readiness, guarded_router, http_application, note_limit
-from gateway.ports import Finished, GenerateRequest, Piece, RateLimit, Sessions, Started, Text
+from gateway.ports import Finished, Piece, RateLimit, Sessions, Started, Text
+from gateway.prompts import GenerateRequest
 from launcher.stack import Stack
 from websockets.asyncio.client import connect
 

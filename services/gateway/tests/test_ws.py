@@ -19,6 +19,7 @@ from gateway.hub import Hub
 from gateway.limits import CHATS_AT_ONCE
 from gateway.ports import Begun, ChangeBatch, Followed, Sessions, TurnState, Utterance
 from gateway.records import Connections
+from gateway.remark import Remark
 from gateway.settings import Limits
 from gateway.ws import PIPE, WebSockets
 
@@ -128,6 +129,31 @@ class ManySocket(PlainSocket):
         return Say(text, "question")
 
 
+class MakingSocket(PlainSocket):
+    """Each connection has a chat of its own, made for its first message; `api` is the key that was shown."""
+
+    path = "/making"
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.undone: list[str] = []
+        self.failure_of_undo: SwitchboardError | None = None
+
+    async def admit(self, handshake: Handshake) -> Visit:
+        return Visit(user_id="somebody")
+
+    async def read(self, text: str, visit: Visit) -> Command:
+        if self.made:
+            return Remark(CHAT, text, key_id="api")
+        self.made.append(CHAT)
+        return Remark(CHAT, text, key_id="api", undo=self._undo)
+
+    async def _undo(self) -> None:
+        self.undone.append(self.made.pop())
+        if self.failure_of_undo is not None:
+            raise self.failure_of_undo
+
+
 class Connected:
     """One client, as the server shows it to the application."""
 
@@ -162,8 +188,9 @@ class Scene:
         self.turns = FakeTurns()
         self.hub = Hub(cast("Sessions", self.sessions), linger_s=0, jitter=lambda: 0.5)
         self.timed = TimedSocket()
+        self.making = MakingSocket()
         self.now_s = 1_000_000.0
-        sockets = (PlainSocket(), RefusingSocket(), ExactSocket(), self.timed)
+        sockets = (PlainSocket(), RefusingSocket(), ExactSocket(), self.timed, self.making)
         self.application = WebSockets(
             [Dialect("plain", APIRouter(), sockets), Dialect("many", APIRouter(), (ManySocket(),))],
             hub=self.hub,
@@ -226,6 +253,70 @@ async def test_each_command_goes_where_it_belongs() -> None:
         assert [(one.content, one.key) for one in here.turns.said] == [("one", "me:1"), ("two", "me:2")]
         assert here.sessions.stopped == [(CHAT, "somebody")]
         assert client.pipe.frames == [{"type": "pong"}, {"type": "error", "text": "bad"}]
+        await client.leave()
+
+
+@pytest.mark.parametrize(
+    ("code", "keys"),
+    [
+        (ErrorCode.RATE_LIMITED, ["me:1", "me:2"]),
+        (ErrorCode.QUEUE_FULL, ["me:1", "me:2"]),
+        # It may be stored under its number, which is therefore used up.
+        (ErrorCode.UNAVAILABLE, ["me:1", "me:3"]),
+        (ErrorCode.DEADLINE_EXCEEDED, ["me:1", "me:3"]),
+    ],
+)
+async def test_a_message_that_is_refused_for_certain_has_no_number(code: ErrorCode, keys: list[str]) -> None:
+    async with scene() as here:
+        client = Connected(here.application, f"/plain/{CHAT}", "client_id=me")
+        await here.follow()
+        for text, refusal in (("one", None), ("two", SwitchboardError(code, "no")), ("three", None)):
+            here.turns.refusal = refusal
+            client.say(text)
+            await settled()
+        assert [(one.content, one.key) for one in here.turns.said] == list(zip(("one", "three"), keys, strict=True))
+        await client.leave()
+
+
+async def test_a_chat_made_for_a_message_that_is_refused_is_taken_back_and_shown_to_nobody() -> None:
+    async with scene() as here:
+        client = Connected(here.application, "/making", "client_id=me")
+        here.turns.refusal = SwitchboardError(ErrorCode.RATE_LIMITED, "wait")
+        client.say("one")
+        await settled()
+        assert (here.making.undone, here.making.made, here.hub.chats) == ([CHAT], [], 0)
+        here.making.failure_of_undo = SwitchboardError(ErrorCode.UNAVAILABLE, "down")
+        client.say("two")
+        await settled()
+        assert client.pipe.frames == [{"type": "error", "text": "wait"}] * 2
+        here.turns.refusal = None
+        client.say("three")
+        await settled()
+        assert here.making.undone == [CHAT, CHAT]
+        assert here.turns.said == [Utterance(CHAT, "three", "somebody", "me:1", key_id="api")]
+        await client.leave()
+
+
+async def test_who_speaks_first_in_a_chat_made_for_it_hears_all_of_the_answer() -> None:
+    async with scene() as here:
+        client, story, log = Connected(here.application, "/making"), Story(), here.sessions.log
+        # The answer has ended before anybody can read it.
+        for event in (story.ask(), story.start(), story.say("Yes"), story.complete()):
+            log.append(event)
+        client.say("question")
+        await settled()
+        await here.follow()
+        assert client.pipe.frames == [{"type": "delta", "text": "Yes."}, {"type": "stop", "text": "Yes."}]
+        await client.leave()
+
+
+async def test_a_chat_stays_when_nobody_knows_what_became_of_the_message_it_was_made_for() -> None:
+    async with scene() as here:
+        client = Connected(here.application, "/making")
+        here.turns.refusal = SwitchboardError(ErrorCode.UNAVAILABLE, "down")
+        client.say("one")
+        await settled()
+        assert (here.making.undone, here.hub.chats) == ([], 1)
         await client.leave()
 
 

@@ -97,12 +97,18 @@ async def _read(session: Any, metadata: Any, chat: Chat, after: Any) -> session_
 
 async def _follow(session: Any, metadata: Any, chat: Chat, after: Any) -> None:
     """Reads the log from where the reader stands, again and again: no reader is simpler, and none misses less."""
+    first = after
     while True:
         try:
             read = await _read(session, metadata, chat, after)
+            events = read.events
+            if read.HasField("snapshot"):
+                # The answer has restarted since: who stood in its middle is told of it from the beginning alone.
+                read = await _read(session, metadata, chat, first)
+                events = read.events[len(chat.events) :]
         except grpc.aio.AioRpcError:
             continue
         assert not read.HasField("snapshot"), "the reader's position is gone"
-        await chat.take(read.events)
+        await chat.take(events)
         after = read.position
         await asyncio.sleep(0.005)

@@ -23,8 +23,9 @@ _BATCH_AT_MOST = 512
 _MAX_EVENTS = 1000
 _MAX_BYTES = 1024 * 1024 + 64 * 1024
 """An append of 1 MiB, and what protobuf adds."""
-_MAX_TOKENS = 10**12
-"""What one answer counts for at the most: a sum that overflows would break the script off in the middle."""
+_MAX_COUNT = 10**12
+"""What one answer counts for at the most, in tokens and in billionths of a dollar: a sum that overflows would break the
+script off in the middle."""
 
 Appended = Callable[[str, Position, Sequence[event_pb2.Event]], None]
 Answer = Callable[[], session_pb2.AppendResult]
@@ -181,13 +182,14 @@ def _header(message: chat_pb2.Message) -> tuple[bytes, str]:
     return header.SerializeToString(), message.id
 
 
-def _end(answer: chat_pb2.Answer, text_length: int) -> tuple[bytes, int, int, int, bool]:
+def _end(answer: chat_pb2.Answer, text_length: int) -> tuple[bytes, int, int, int, bool, int]:
     """The patch of the answer's message, its length, and what it adds to the chat's usage."""
     patch, usage = chat_pb2.Message(answer=answer), answer.usage
     return (
         patch.SerializeToString(),
         text_length,
-        min(usage.input_tokens, _MAX_TOKENS),
-        min(usage.output_tokens, _MAX_TOKENS),
+        min(usage.input_tokens, _MAX_COUNT),
+        min(usage.output_tokens, _MAX_COUNT),
         usage.estimated,
+        min(usage.cost_nano_usd, _MAX_COUNT),
     )

@@ -107,10 +107,15 @@ def key_holders(index: int) -> str:
 
 
 def limited(kind: str, subject_id: str) -> str:
-    """The root of what one subject has used of its limits; both expire when nothing of it is in use.
+    """The root of what one subject has used of its limits; the first two expire when nothing of them is in use.
 
-    <root>:next     string  when the whole quota of messages is there again, microseconds (GCRA's theoretical arrival)
-    <root>:answers  zset    answers under way, by their latest end (ms)
+    <root>:next        string  when the whole quota of messages is there again, microseconds (GCRA's theoretical
+                               arrival)
+    <root>:answers     zset    answers under way, by their latest end (ms)
+    <root>:used:<day>  hash    a user's usage of a day (its number since 1970, UTC): usage.py says more
+
+    Beside them, so that nothing is counted twice, by the hour (its number since 1970) and gone at the end of the next:
+    {tag}recorded:<hour>  set  digests of the ids of what was recorded for users of the partition
     """
     return f"{tag(partition(subject_id))}limit:{kind}:{subject_id}"
 

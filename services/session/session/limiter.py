@@ -1,4 +1,4 @@
-"""Rate limits of users and clients' keys: messages by GCRA, answers under way by a bound.
+"""Rate limits of users and clients' keys: messages by GCRA, answers under way by a bound, tokens by the day.
 
 What can be reached together (all of one server; one partition of a cluster) is decided by one atomic script. A user and
 a key lie in different partitions, so on a cluster each is asked, both at once, and what one has counted is given back
@@ -62,13 +62,15 @@ class Acquired:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """By one group: messages are used up for `wait_us`, or else too many answers are under way.
+    """By one group: messages, or the day's tokens (`spent`), are used up for `wait_us`, or else too many answers are
+    under way.
 
     `answers`: each with its latest end, `at_ms` being now; all by Redis' clock.
     """
 
     subject: Subject
     wait_us: int = 0
+    spent: bool = False
     at_ms: int = 0
     answers: tuple[tuple[str, int], ...] = ()
 
@@ -125,7 +127,7 @@ class Limiter:
 
         async def ask(group: Sequence[Subject]) -> list[tuple[Subject, bool, int]] | _Refused:
             limits = [self._limits[subject.kind] for subject in group]
-            numbers = [[limit.interval_us, limit.messages, limit.answers] for limit in limits]
+            numbers = [[limit.interval_us, limit.messages, limit.answers, limit.tokens_a_day] for limit in limits]
             outcome, *rest = await self._link.run_packed(
                 scripts.ACQUIRE, [_root(subject) for subject in group], pack([use.answer, use.lasts_ms, numbers])
             )
@@ -135,8 +137,8 @@ class Limiter:
                         (subject, bool(new), int(ahead_us))
                         for subject, (ahead_us, new) in zip(group, rest[0], strict=True)
                     ]
-                case b"sent":
-                    return _Refused(group[rest[0] - 1], wait_us=int(rest[1]))
+                case b"sent" | b"spent":
+                    return _Refused(group[rest[0] - 1], wait_us=int(rest[1]), spent=outcome == b"spent")
                 case _:
                     index, at_ms, flat = rest
                     answers = tuple((flat[i].decode(), int(flat[i + 1])) for i in range(0, len(flat), 2))
@@ -180,8 +182,12 @@ class Limiter:
         if refused.answers:
             message = f"too many answers are under way for this {kind}: {limit.answers} may be; wait for one to end"
             return SwitchboardError(ErrorCode.RATE_LIMITED, message, retry_after_s=_BUSY_RETRY_S)
+        retry_after_s = refused.wait_us / 1_000_000
+        if refused.spent:
+            message = f"today's budget of {limit.tokens_a_day:,} tokens is used up; it begins anew at 00:00 UTC"
+            return SwitchboardError(ErrorCode.RATE_LIMITED, message, retry_after_s=retry_after_s)
         message = f"too many messages from this {kind}: {limit.messages} in {limit.window_s:g} s may be; wait a moment"
-        return SwitchboardError(ErrorCode.RATE_LIMITED, message, retry_after_s=refused.wait_us / 1_000_000)
+        return SwitchboardError(ErrorCode.RATE_LIMITED, message, retry_after_s=retry_after_s)
 
     async def _look_once(self, refused: _Refused) -> None:
         """Drops a subject's answers that have ended. Many who ask at once look once: a refusal must not cost much."""

@@ -18,6 +18,8 @@ from switchboard.session.v1 import (
     report_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
     user_pb2,
     user_pb2_grpc,
 )
@@ -41,6 +43,8 @@ from session.reports import Reports
 from session.servicer import SessionServicer
 from session.settings import Settings
 from session.turns import Turns
+from session.usage import UsageByDay
+from session.usage_servicer import UsageServicer
 from session.user_servicer import REVEAL, UserServicer
 
 log = logging.getLogger(__name__)
@@ -86,6 +90,8 @@ async def _serve(settings: Settings) -> None:
         worker_tokens=worker_tokens,
     )
     limits = LimitServicer(limiter)
+    tokens_a_day = settings.limits["user"].tokens_a_day if settings.limits else 0
+    usage = UsageServicer(UsageByDay(link), tokens_a_day=tokens_a_day)
     reports = ReportServicer(Reports(link, now_us=_now_us))
     server = RpcServer(
         address=f"{settings.host}:{settings.port}",
@@ -100,6 +106,9 @@ async def _serve(settings: Settings) -> None:
             ),
             limit_pb2.DESCRIPTOR.services_by_name["LimitService"].full_name: (
                 lambda grpc_server: limit_pb2_grpc.add_LimitServiceServicer_to_server(limits, grpc_server)
+            ),
+            usage_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name: (
+                lambda grpc_server: usage_pb2_grpc.add_UsageServiceServicer_to_server(usage, grpc_server)
             ),
             report_pb2.DESCRIPTOR.services_by_name["ReportService"].full_name: (
                 lambda grpc_server: report_pb2_grpc.add_ReportServiceServicer_to_server(reports, grpc_server)

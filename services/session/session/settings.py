@@ -12,6 +12,8 @@ from runtime.environment import Environment, SettingError
 
 MASTER_KEY_BYTES = 32
 _LONGEST_WINDOW_S = 86_400
+_MOST_TOKENS = 10**15
+"""Scripts compare them as doubles, which are exact up to nine times as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Limit:
     window_s: float
     answers: int
     """Under way at the same time."""
+    tokens_a_day: int
+    """With the platform's keys; 0: as many as they like."""
 
     @property
     def interval_us(self) -> int:
@@ -121,10 +125,13 @@ def read_master_keys(environment: Environment) -> tuple[tuple[str, bytes], ...]:
 def _read_limits(file: config.Table) -> dict[str, Limit]:
     limits: dict[str, Limit] = {}
     for kind, table in file["limits"].items():
-        limit = Limit(table["messages"], table["window_s"], table["answers"])
+        # A key is paid for by whoever has it: its table knows no budget.
+        limit = Limit(table["messages"], table["window_s"], table["answers"], table.get("tokens_a_day", 0))
         if not (1 <= limit.messages <= 1_000_000 and 1 <= limit.answers <= 100_000):
             raise SettingError(f"[limits.{kind}]: messages must be 1 to 1000000, answers 1 to 100000")
         if not 1 <= limit.window_s <= _LONGEST_WINDOW_S:
             raise SettingError(f"[limits.{kind}]: window_s must be 1 to {_LONGEST_WINDOW_S}")
+        if not 0 <= limit.tokens_a_day <= _MOST_TOKENS:
+            raise SettingError(f"[limits.{kind}]: tokens_a_day must be 0 to {_MOST_TOKENS}")
         limits[kind] = limit
     return limits

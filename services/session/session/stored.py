@@ -14,13 +14,13 @@ CONTEXT_BYTES = 1024 * 1024
 """Four times what the worker keeps by default (max_context_chars)."""
 CONTEXT_MESSAGES = 200
 """What a worker is given of a conversation at the most; DESIGN's window by tokens is the worker's to cut."""
-CHAT_FIELDS = ("meta", "active", "count", "input_tokens", "output_tokens", "estimated")
+CHAT_FIELDS = ("meta", "active", "count", "input_tokens", "output_tokens", "estimated", "cost_nano_usd")
 """What a chat is made of; CHAT in lib.lua."""
 
 
 def chat(fields: Sequence[object]) -> chat_pb2.Chat | None:
     """A chat from its `CHAT_FIELDS`; None: there is none."""
-    meta, active, count, input_tokens, output_tokens, estimated = fields
+    meta, active, count, input_tokens, output_tokens, estimated, cost_nano_usd = fields
     if not meta or not active or not count:
         return None
     made = chat_pb2.Chat.FromString(_bytes(meta))
@@ -30,6 +30,8 @@ def chat(fields: Sequence[object]) -> chat_pb2.Chat | None:
         made.usage.input_tokens = int(_bytes(input_tokens))
         made.usage.output_tokens = int(_bytes(output_tokens))
         made.usage.estimated = bool(estimated)
+        # Chats that were last answered before costs were counted have none.
+        made.usage.cost_nano_usd = int(_bytes(cost_nano_usd)) if cost_nano_usd else 0
     return made
 
 

@@ -1,4 +1,4 @@
-"""A plain client of the users', limits' and reports' services, and a look at what lies in Redis behind them."""
+"""A plain client of the users', limits', reports' and usage services, and a look at what lies in Redis behind them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from urllib.parse import quote
 import grpc.aio
 import redis
 from runtime.rpc_channel import service_metadata
-from switchboard.session.v1 import limit_pb2_grpc, report_pb2_grpc, session_pb2_grpc, user_pb2_grpc
+from switchboard.session.v1 import limit_pb2_grpc, report_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, user_pb2_grpc
 
 from .client import Refused
 from .conftest import Running
@@ -18,6 +18,7 @@ _STUBS = (
     user_pb2_grpc.UserServiceStub,
     limit_pb2_grpc.LimitServiceStub,
     report_pb2_grpc.ReportServiceStub,
+    usage_pb2_grpc.UsageServiceStub,
 )
 
 

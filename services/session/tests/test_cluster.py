@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc.aio
 import pytest
 import redis.asyncio
 from launcher.stack import Stack
@@ -15,7 +16,7 @@ from launcher.valkey_cluster import SLOTS, ValkeyCluster
 from session import keys
 from session.redis_link import BEAT
 from switchboard.chat.v1 import chat_pb2
-from switchboard.session.v1 import session_pb2
+from switchboard.session.v1 import session_pb2, usage_pb2, usage_pb2_grpc
 
 from .client import Refused, SessionClient, Stream, Worker
 
@@ -30,6 +31,15 @@ class Shards:
         self.stack = stack
         self.clients = clients
         self.shard_of = {index: keys.slot(index) * SHARDS // SLOTS for index in range(keys.PARTITIONS)}
+
+    async def usage(self, method: str, request: Any, replica: int = 0) -> Any:
+        """Calls the usage service of one replica."""
+        client = self.clients[replica]
+        stub: Any = usage_pb2_grpc.UsageServiceStub(client.channel)
+        try:
+            return await getattr(stub, method)(request, metadata=client.metadata, timeout=10)
+        except grpc.aio.AioRpcError as error:
+            raise Refused(error) from None
 
     async def chat_in(self, shard: int) -> str:
         """A new chat in a shard, by the number of its first master."""
@@ -439,3 +449,41 @@ async def test_an_answer_goes_on_while_its_slot_moves(whole: Shards) -> None:
     assert not (await worker.complete()).error
     history = await whole.clients[1].history(chat_id)
     assert history[-1].content == "".join(f"{number} " for number in range(said))
+
+
+def spent(user: str, number: int) -> usage_pb2.UsageRecord:
+    attempt = chat_pb2.Attempt(provider="p", model="m", usage=chat_pb2.Usage(input_tokens=1))
+    return usage_pb2.UsageRecord(id=f"{user}:{number}", user_id=user, attempts=[attempt])
+
+
+async def tokens(given: Shards, user: str) -> tuple[int, int]:
+    days = (await given.usage("ReadUsage", usage_pb2.ReadUsageRequest(user_id=user), 1)).days
+    return days[0].answers, days[0].budget_tokens
+
+
+async def test_usage_that_was_refused_for_a_dead_shard_and_is_told_again_counts_once_in_all_of_them() -> None:
+    async with shards() as given:
+        users = [f"user{number}" for number in range(60)]
+        assert {given.shard_of[keys.partition(user)] for user in users} == set(range(SHARDS))
+        first = [spent(user, number) for user in users for number in range(5)]
+        await given.usage("RecordUsage", usage_pb2.RecordUsageRequest(records=first))
+        await given.cluster.nodes[0].kill()
+        again = usage_pb2.RecordUsageRequest(records=[spent(user, number) for user in users for number in range(10)])
+        _, refusals = await insist(lambda: given.usage("RecordUsage", again))
+        assert refusals > 0
+        await given.usage("RecordUsage", again, 1)
+        assert {await tokens(given, user) for user in users} == {(10, 10)}
+
+
+async def test_usage_is_counted_once_while_its_slot_moves(whole: Shards) -> None:
+    user = next(user for user in map(str, itertools.count()) if whole.shard_of[keys.partition(user)] == 0)
+    await whole.usage("RecordUsage", usage_pb2.RecordUsageRequest(records=[spent(user, 0)]))
+    moving = asyncio.ensure_future(move_key_by_key(whole, keys.partition(user), 0, 1))
+    told, after = 1, 20
+    while after:
+        request = usage_pb2.RecordUsageRequest(records=[spent(user, told), spent(user, told - 1)])
+        await insist(lambda r=request, n=told: whole.usage("RecordUsage", r, n % 2))  # type: ignore[misc]
+        told += 1
+        after -= moving.done()
+    await moving
+    assert await tokens(whole, user) == (told, told)

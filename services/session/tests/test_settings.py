@@ -80,6 +80,8 @@ def test_limits_are_read_from_the_configuration_and_can_be_switched_off() -> Non
     assert set(settings.limits) == {"user", "key"}
     assert (settings.limits["user"].messages, settings.limits["user"].window_s) == (7, 10.0)
     assert settings.limits["user"].interval_us == 1_428_571
+    assert [settings.limits[kind].tokens_a_day for kind in ("user", "key")] == [0, 0]
+    assert read({**GIVEN, "SWITCHBOARD__LIMITS__USER__TOKENS_A_DAY": "20000"}).limits["user"].tokens_a_day == 20_000
     assert read({**GIVEN, "RATE_LIMITS": "off"}).limits == {}
 
 
@@ -89,3 +91,9 @@ def test_limits_are_read_from_the_configuration_and_can_be_switched_off() -> Non
 def test_a_limit_that_can_t_be_is_refused_by_its_table(name: str, value: str) -> None:
     with pytest.raises(SettingError, match=r"limits\.key"):
         read({**GIVEN, f"SWITCHBOARD__LIMITS__KEY__{name}": value})
+
+
+@pytest.mark.parametrize(("kind", "value"), [("USER", "-1"), ("USER", "1000000000000001"), ("KEY", "5")])
+def test_a_budget_that_can_t_be_is_refused(kind: str, value: str) -> None:
+    with pytest.raises(SettingError, match="tokens_a_day"):
+        read({**GIVEN, f"SWITCHBOARD__LIMITS__{kind}__TOKENS_A_DAY": value})

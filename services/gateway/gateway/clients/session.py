@@ -155,13 +155,15 @@ class SessionClient:
         request = session_pb2.NotifyRequest(chat_id=chat_id, event=codec.event_to_proto(event))
         await self._caller.call(self._stub.Notify, request, user_id=user_id)
 
-    async def read_log(self, chat_id: str, after: Position | None, *, snapshot_messages: int) -> LogPage:
+    async def read_log(
+        self, chat_id: str, after: Position | None, *, snapshot_messages: int, user_id: str = ""
+    ) -> LogPage:
         request = session_pb2.ReadLogRequest(
             chat_id=chat_id,
             after=None if after is None else codec.position_to_proto(after),
             snapshot_messages=snapshot_messages,
         )
-        response = await self._caller.call(self._stub.ReadLog, request)
+        response = await self._caller.call(self._stub.ReadLog, request, user_id=user_id)
         snapshot = response.snapshot.messages if response.HasField("snapshot") else None
         return LogPage(
             position=codec.position_from_proto(response.position),

@@ -22,8 +22,9 @@ What the document leaves open:
   `message_stop` comes before the `error` too, because its content is the truth.
 - A message that can't be taken (empty, binary, too large) gets an `error` frame; all but the too large may go on.
 - `?client_id=<prefix>` makes sends repeatable: the connection's n-th message has the idempotency key `<prefix>:<n>`.
-  Who reconnects to repeat what may have been lost uses the same prefix and sends the same messages again from the
-  first; who goes on with new messages uses a new one.
+  One refused for a limit or a full queue is stored nowhere and has no number. Who reconnects to repeat what may have
+  been lost uses the same prefix and sends the same messages again from the first, without those; who goes on with new
+  messages uses a new one.
 - `conversation_history` has no answer under way: the WebSocket delivers that, from its beginning.
 """
 

@@ -19,6 +19,7 @@ What the document leaves open:
   the ticket that start_session puts into `websocket_url` (`?ticket=`): it lets that user in while that session is open,
   a year at most. Where the header holds a Bearer credential, that one decides. FOODHAK_OPEN_WS=true lets anyone in who
   knows the id of a user with an open session, and prints the URL bare, as the document does.
+- What is said on a WebSocket that was let in by the API key counts for the key's limits too, elsewhere for the user's.
 - Without an open session there is no WebSocket, API key or not: `error`, saying to start one, and 1008.
 - A user id is 1 to 200 bytes of what a URL's path carries unchanged: printable, without `/ \\ ? # %`, without spaces
   around it, and not `.` or `..`. It is not `chat` either: `/ws/chat` is another API's WebSocket, so that no URL of that
@@ -35,8 +36,9 @@ What the document leaves open:
   not answer in time and the answer was made without it.
 - A message that can't be taken (empty, binary, too large) gets an `error` frame; all but the too large may go on.
 - `?client_id=<prefix>` makes sends repeatable: the connection's n-th message has the idempotency key `<prefix>:<n>`.
-  Who reconnects to repeat what may have been lost uses the same prefix and sends the same messages again from the
-  first; who goes on with new messages uses a new one.
+  One refused for a limit or a full queue is stored nowhere and has no number. Who reconnects to repeat what may have
+  been lost uses the same prefix and sends the same messages again from the first, without those; who goes on with new
+  messages uses a new one.
 - `conversation_history` has no answer under way: the WebSocket delivers that, from its beginning.
 - A profile is its user's, with a session or without, and outlives them; each answer looks at it as it is then. It is at
   most 16 KiB (413), as JSON and as it is stored, where a number takes 9 bytes; nested at most 16 deep; its numbers are
@@ -45,7 +47,6 @@ What the document leaves open:
 """
 
 import json
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -55,7 +56,7 @@ from chat.messages import Answer
 from fastapi import APIRouter, Body, Path, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from gateway.auth import bearer
+from gateway.auth import Caller, bearer
 from gateway.channel import Channel, Flag, told
 from gateway.credential import Credential
 from gateway.dialect import Command, Dialect, Handshake, Renderer, Services, Visit
@@ -66,6 +67,7 @@ from gateway.http import detail, guarded_router, websocket_origin
 from gateway.named_sessions import NamedSessions, check_name
 from gateway.openapi import example, responses
 from gateway.ports import DialectSession
+from gateway.storable import check_storable
 
 NAME = "foodhak"
 _ERRORS = ("/chat/start_session", "/chat/end_session", "/chat/stop", "/chat/users")
@@ -75,10 +77,6 @@ _NO_USERS = frozenset({"chat"})
 _TICKET_S = 365 * 86_400
 """As long as a session may be open at all between two uses. What ends a ticket is the end of its session."""
 _PROFILE_BYTES = 16 * 1024
-_PROFILE_DEPTH = 16
-"""Far above what a profile needs, and below where protobuf gives up: at 100 levels, of which each of these takes 3."""
-_WHOLE = 2**53
-"""Beyond it a double does not know every whole number, and what comes back is not what was stored."""
 
 _NOT_OPEN = {404: "No session is open for this user_id: start one with start_session first."}
 _STARTED = {
@@ -99,27 +97,8 @@ def _check_user_id(user_id: str) -> str:
 
 
 def _check_profile(profile: dict[str, Any]) -> dict[str, Any]:
-    _check_storable(profile, _PROFILE_DEPTH)
+    check_storable(profile)
     return profile
-
-
-def _check_storable(value: object, depth: int) -> None:
-    """Raises: ValueError: what would come back is not what was sent."""
-    if depth < 0:
-        raise ValueError(f"it must be nested at most {_PROFILE_DEPTH} deep")
-    match value:
-        case dict():
-            for item in value.values():
-                _check_storable(item, depth - 1)
-        case list():
-            for item in value:
-                _check_storable(item, depth - 1)
-        case float() if not math.isfinite(value):
-            raise ValueError("its numbers must be finite")
-        case int() if abs(value) > _WHOLE:
-            raise ValueError("its whole numbers must lie within 2^53: send larger ones as text")
-        case _:
-            pass
 
 
 UserId = Annotated[str, AfterValidator(_check_user_id)]
@@ -307,7 +286,7 @@ class FoodhakSocket:
         if sources not in ("true", "false"):
             raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, "sources must be true or false", field="sources")
         # Looked at first: who may not come in does not learn whether a session is open, and keeps none open.
-        session_id, expires_at_s = await self._credential(handshake, user_id)
+        session_id, caller = await self._credential(handshake, user_id)
         session = await self._sessions.find(user_id)
         if session_id not in ("", session.session_id):
             raise SwitchboardError(
@@ -315,26 +294,28 @@ class FoodhakSocket:
                 "The ticket is of a session that has ended: take the websocket_url of start_session.",
             )
         visit = self._sessions.visit(session)
-        visit.variant, visit.expires_at_s = sources == "true", expires_at_s
+        visit.variant, visit.expires_at_s, visit.key_id = sources == "true", caller.expires_at_s, caller.key_id
         return visit
 
-    async def _credential(self, handshake: Handshake, user_id: str) -> tuple[str, float | None]:
-        """Which session the credential is good for (empty: any of this user's) and until when. Raises:
-        UNAUTHENTICATED."""
+    async def _credential(self, handshake: Handshake, user_id: str) -> tuple[str, Caller]:
+        """Which session the credential is good for (empty: any of this user's), until when, and by which API key, if it
+        is one. Raises: UNAUTHENTICATED."""
         if NAME in self._services.open_sockets:
-            return "", None
+            return "", Caller()
         api_key, ticket = bearer(handshake.header("authorization")), handshake.query.get("ticket", "")
         if ticket and not api_key:
             # The session's id is in it, so that it can be checked before anybody asks what is open.
             session_id, _, signed = ticket.partition(".")
-            return session_id, self._services.tickets.open(NAME, signed, user_id, session_id, self._services.now_s())
+            now_s = self._services.now_s()
+            ends_s = self._services.tickets.open(NAME, signed, user_id, session_id, now_s)
+            return session_id, Caller(expires_at_s=ends_s)
         if not api_key:
             raise SwitchboardError(
                 ErrorCode.UNAUTHENTICATED,
                 "Authentication is needed: take the websocket_url of start_session, or send the API key as "
                 "'Authorization: Bearer <credential>'.",
             )
-        return "", (await self._services.doorkeeper.service(api_key)).expires_at_s
+        return "", await self._services.doorkeeper.service(api_key)
 
     async def read(self, text: str, visit: Visit) -> Command:
         """A frame is a message, as it stands."""

@@ -14,9 +14,10 @@ What the document leaves open:
 - Of several credentials the first counts, in the order above, good or bad. A browser sends cookies from any page, so a
   cookie counts only without an `Origin`, or with one that CORS_ORIGINS names (`*` names none).
 - `username` is the token's name claim, else the user id.
-- A user and a `client_id` are one conversation. It is stored with its first message, and is never ended; it goes when
-  nobody came to it for a year. Of two connections that were there before its first message, one shows it only once it
-  speaks itself. A `client_id` is printable; one that is too long for the session service is known there by its hash.
+- A user and a `client_id` are one conversation. It is stored with its first message, unless that is refused for a
+  limit, and is never ended; it goes when nobody came to it for a year. Of two connections that were there before its
+  first message, one shows it only once it speaks itself. A `client_id` is printable; one that is too long for the
+  session service is known there by its hash.
 - There is exactly one frame an answer: `ai_response` when it completed or was stopped (with what was said so far, which
   may be empty), `error` when it failed.
 - There is no history, so who connects is told, behind the welcome, the answers that it may not have heard: nobody keeps
@@ -27,13 +28,15 @@ What the document leaves open:
 - A timestamp is UTC. An answer's is that of its end, as far as its events tell: a stopped one's is of its start.
 - A message must be a JSON object whose `content` is a string that is not blank; other keys are ignored. Anything else
   gets an `error` frame, and the connection stays; one too large ends it (1009).
-- `?client_id=` in the query is the core's: it makes sends repeatable, and has nothing to do with the path's.
+- `?client_id=` in the query is the core's: it makes sends repeatable, and has nothing to do with the path's. A message
+  that is refused for a limit or a full queue has no number.
 """
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Literal
 
 import orjson
@@ -63,6 +66,7 @@ from gateway.frame import Frame
 from gateway.http import caller_of, guarded_router, headers_of, status_of
 from gateway.openapi import responses
 from gateway.ports import Sessions
+from gateway.remark import Remark
 
 NAME = "socializer"
 _COOKIE = "access_token"
@@ -264,9 +268,18 @@ class SocializerSocket:
             )
         if isinstance(visit, SocializerVisit) and not visit.chat_id:
             chat = Chat(id="", dialect=NAME, owner_id=visit.user_id, answers=AnswerSettings(persona=NAME))
-            session, _ = await self._sessions.open_session(NAME, visit.name, chat, ttl_s=_LIFETIME_S)
+            session, created = await self._sessions.open_session(NAME, visit.name, chat, ttl_s=_LIFETIME_S)
             visit.chat_id = session.chat_id
+            if created:
+                return Remark(visit.chat_id, content, undo=partial(self._forget, visit))
         return Say(visit.chat_id, content)
+
+    async def _forget(self, visit: SocializerVisit) -> None:
+        """Takes a conversation back that was begun just now, and in which nothing could be said."""
+        chat_id, visit.chat_id = visit.chat_id, ""
+        # Another connection may have found it meanwhile.
+        if not (await self._sessions.get_chat(chat_id, NAME)).message_count:
+            await self._sessions.close_session(NAME, visit.name)
 
     def renderer(self, variant: Hashable, chat_id: str) -> Renderer:
         """There is one variant."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -206,7 +207,7 @@ async def test_a_chat_is_changed_archived_brought_back_and_deleted(system: Syste
 async def test_a_message_is_sent_answered_and_in_the_history_as_printed(system: System) -> None:
     user = someone(system)
     chat_id = await user.make_chat(ai_model="gpt-4")
-    metadata = {"source": "web_app", "user_agent": "Mozilla/5.0...", "deep": {"n": 1, "list": [True, None]}}
+    metadata = {"source": "web_app", "user_agent": "Mozilla/5.0...", "deep": {"n": -(2**53), "list": [True, None]}}
     body = {
         "content": "Can you explain how async/await works in Python?",
         "message_type": "USER",
@@ -276,6 +277,8 @@ async def test_a_reply_names_a_message_of_the_chat(system: System) -> None:
         ({"content": "Hi", "message_metadata": {"x": "y" * 17_000}}, 422, "message_metadata"),
         ({"content": "Hi", "message_metadata": {"x": [float("nan")]}}, 422, "message_metadata"),
         ({"content": "Hi", "message_metadata": {"x": 2**70}}, 422, "message_metadata"),
+        ({"content": "Hi", "message_metadata": {"x": [2**53 + 1]}}, 422, "message_metadata"),
+        ({"content": "Hi", "message_metadata": {"x": -(2**53) - 1}}, 422, "message_metadata"),
         ({"content": "Hi", "message_metadata": json.loads('{"a":' * 20 + "1" + "}" * 20)}, 422, "message_metadata"),
     ],
 )
@@ -406,6 +409,41 @@ async def test_an_answer_is_stopped_by_any_device_and_what_was_said_is_kept(syst
         await visit.close()
     assert [message["status"] for message in await user.history(chat_id)] == ["DELIVERED", "CANCELLED"]
     assert (await user.ask("POST", f"/chats/{chat_id}/messages/{uuid.uuid4()}/cancel")).status == 404
+
+
+async def test_a_history_with_more_text_than_one_answer_may_have_is_paged_by_what_came(system: System) -> None:
+    user = someone(system)
+    chat_id = await user.make_chat(ai_model=None)
+    for start in range(0, 96, 8):
+        numbers = range(start, start + 8)
+        await asyncio.gather(*(user.say(chat_id, f"{number:02}" + "\U0001f600" * 49_998) for number in numbers))
+    seen: list[str] = []
+    pages = 0
+    while len(seen) < 96:
+        page = await user.history(chat_id, f"?limit=1000&offset={len(seen)}")
+        assert page
+        pages += 1
+        seen[:0] = [message["content"][:2] for message in page]
+    assert pages == 2
+    assert sorted(seen) == [f"{number:02}" for number in range(96)]
+
+
+async def test_typing_over_http_is_told_once_a_second_at_the_most(system: System) -> None:
+    user, other = someone(system), someone(system)
+    chat_id = await user.make_chat(chat_type="GROUP", ai_model=None)
+    await user.good("POST", f"/chats/{chat_id}/participants", {"user_id": other.id})
+    visit = await (await user.visit(chat_id)).present()
+    sent = [(await user.good("POST", f"/chats/{chat_id}/typing"))["timestamp"] for _ in range(5)]
+    await other.good("POST", f"/chats/{chat_id}/typing")
+    told = []
+    while True:
+        told.append((await visit.receive())["user_id"])
+        if told[-1] == other.id:
+            break
+    # As many as there were seconds, whatever the machine's speed.
+    seconds = int(sent[-1][-3:-1]) - int(sent[0][-3:-1])
+    assert 1 <= told.count(user.id) <= 1 + seconds % 60
+    await visit.close()
 
 
 async def test_typing_is_seen_by_all_who_are_connected(system: System) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from gateway.dialects.arketic.participants import MAX_PARTICIPANTS
+from switchboard.chat.v1 import chat_pb2
+from switchboard.session.v1 import session_pb2
 
 from ..client import Socket
 from ..conftest import System
@@ -140,6 +144,52 @@ async def test_in_a_channel_who_is_added_reads_unless_a_role_is_named(system: Sy
     assert (await owner.good("POST", path, {"user_id": eve.id, "role": "MEMBER"}))["role"] == "MEMBER"
     assert (await bob.ask("POST", f"/chats/{chat_id}/messages", {"content": "Hi"})).status == 403
     await eve.say(chat_id, "Hi")
+
+
+async def test_who_is_added_again_keeps_what_is_not_said_anew(system: System) -> None:
+    owner, bob = (User(system.stack, f"{name}/{uuid.uuid4()}") for name in ("owner", "bob"))
+    chat_id = await owner.make_chat(chat_type="CHANNEL", ai_model=None)
+    path = f"/chats/{chat_id}/participants"
+
+    async def added(**body: str) -> tuple[str, str]:
+        """The role that is answered, and the name that is kept."""
+        role = (await owner.good("POST", path, {"user_id": bob.id, **body}))["role"]
+        request = session_pb2.ListParticipantsRequest(chat_id=chat_id)
+        people = (await system.worker.call(system.worker.session.ListParticipants, request)).participants
+        return role, next(one.username for one in people if one.user_id == bob.id)
+
+    assert await added() == ("READ_ONLY", "")
+    assert await added(role="ADMIN", username="Bob") == ("ADMIN", "Bob")
+    assert await added() == ("ADMIN", "Bob")
+    assert await added(username="Bobby") == ("ADMIN", "Bobby")
+    assert await added(role="MEMBER") == ("MEMBER", "Bobby")
+    # Nobody makes the owner less than that.
+    assert (await owner.ask("POST", path, {"user_id": owner.id})).status == 403
+
+
+async def test_a_chat_takes_so_many_participants_and_no_more_and_lists_them_all(system: System) -> None:
+    owner = User(system.stack, f"owner/{uuid.uuid4()}")
+    chat_id = await owner.make_chat(chat_type="GROUP", ai_model=None)
+    names = [f"{number:04}" for number in range(MAX_PARTICIPANTS - 1)]
+
+    async def put(name: str) -> None:
+        participant = chat_pb2.Participant(user_id=name, role=chat_pb2.PARTICIPANT_ROLE_MEMBER)
+        request = session_pb2.PutParticipantRequest(chat_id=chat_id, participant=participant)
+        await system.worker.call(system.worker.session.PutParticipant, request)
+
+    for start in range(0, len(names), 50):
+        await asyncio.gather(*map(put, names[start : start + 50]))
+    path = f"/chats/{chat_id}/participants"
+    refused = await owner.ask("POST", path, {"user_id": "one more"})
+    assert (refused.status, refused.body) == (400, {"detail": "A chat has at most 1,000 participants"})
+    assert (await owner.good("POST", path, {"user_id": names[0], "role": "ADMIN"}))["role"] == "ADMIN"
+    await User(system.stack, names[1]).history(chat_id)
+    listed = await owner.good("GET", path)
+    assert listed["total_participants"] == MAX_PARTICIPANTS
+    assert {one["user_id"] for one in listed["participants"]} == {owner.id, *names}
+    assert [one["user_id"] for one in listed["participants"] if one["last_read_at"]] == [names[1]]
+    assert (await owner.ask("DELETE", f"{path}/{names[2]}")).status == 200
+    assert (await owner.ask("POST", path, {"user_id": "one more"})).status == 200
 
 
 @pytest.mark.parametrize(

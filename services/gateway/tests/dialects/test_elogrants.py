@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 from chat.errors import ErrorCode, Failure, SwitchboardError
-from chat.events import LogEvent
+from chat.events import LogEvent, ResponseCancelled, ResponseFailed
 from chat.messages import Answer, AnswerState, Message, Role
 from gateway.dialect import Services
 from gateway.dialects.elogrants import ElograntsRenderer, ElograntsSocket, ElograntsVisit
@@ -91,6 +91,22 @@ def test_a_restarted_answer_has_its_truth_in_the_last_frame(stream: bool) -> Non
     story = Story()
     events = [story.start(), story.say("Wrong"), story.restart(), story.say("Right"), story.complete()]
     assert play(fresh(stream=stream), *events)[-1] == whole("Right")
+
+
+@pytest.mark.parametrize("waiting", ["cancelled", "failed"])
+def test_a_turn_that_ends_while_it_waits_leaves_the_answer_under_way_as_it_is(waiting: str) -> None:
+    story = Story()
+    why = Failure(ErrorCode.DEADLINE_EXCEEDED, "Too late.")
+    ended: LogEvent = ResponseCancelled("a2", 0)
+    if waiting == "failed":
+        ended = ResponseFailed("a2", 0, Answer(AnswerState.FAILED, failure=why))
+    before = [story.ask(), story.start(), story.say("one "), story.ask("second")]
+    after = [ended, story.say("two"), story.complete()]
+    expected = [whole("") if waiting == "cancelled" else error("Too late."), whole("one two")]
+    assert play(fresh(stream=False), *before, *after) == expected
+    resumed = fresh(stream=False)
+    resumed.resume("one ")
+    assert play(resumed, *after) == expected
 
 
 def test_one_answer_leaves_nothing_to_the_next() -> None:
@@ -187,6 +203,24 @@ def test_a_reader_whose_answer_had_no_word_yet_when_events_were_lost_gets_it_all
 def test_a_reader_that_waits_for_nothing_hears_of_no_old_answer_but_of_one_under_way() -> None:
     assert fresh().resync([assistant("Old", AnswerState.COMPLETED)]) == []
     assert contents(fresh().resync([assistant("New", AnswerState.RUNNING)])) == [delta("New")]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_every_answer_that_ended_while_events_were_lost_is_shown_once(begun: bool) -> None:
+    story, renderer = Story(), fresh(stream=False)
+    asked = [Message(f"m{number}", "chat-1", Role.USER, "?", 0, number) for number in (1, 2)]
+    play(renderer, story.ask(), story.ask())
+    if begun:
+        play(renderer, story.start(), story.say("fi"))
+    now = [
+        assistant("old", AnswerState.COMPLETED, "a0"),
+        *asked,
+        assistant("first", AnswerState.COMPLETED, "m3"),
+        assistant("second", AnswerState.COMPLETED, "m4"),
+        assistant("", AnswerState.FAILED, "m5", Failure(ErrorCode.UNAVAILABLE, "Broken.")),
+        assistant("so far", AnswerState.RUNNING, "m6"),
+    ]
+    assert contents(renderer.resync(now)) == [whole("first"), whole("second"), error("Broken.")]
 
 
 def test_deltas_of_two_sessions_on_one_connection_are_never_merged() -> None:
@@ -543,6 +577,29 @@ async def test_a_page_of_messages_too_long_for_one_answer_of_ours_is_still_whole
         await client.receive()
     messages = (await person.get(f"/chat/sessions/{session_id}/messages")).body["messages"]
     assert [len(message["content"]) for message in messages] == [8, 5] + [4, 900_000] * 6
+    await client.close()
+
+
+@live
+async def test_a_page_with_more_text_than_one_answer_may_have_says_where_to_go_on(system: System) -> None:
+    person = Person(system.stack)
+    client, session_id = await person.begin()
+    answers = 20
+    for _ in range(answers):
+        await say(client, "more")
+        turn = await system.worker.claim(session_id)
+        for _ in range(9):
+            await turn.say("z" * 100_000)
+        await turn.complete()
+        await client.receive()
+    url = f"/chat/sessions/{session_id}/messages?limit=1000"
+    first = (await person.get(url)).body
+    assert list(first) == ["session_id", "messages", "total", "next_offset"]
+    assert first["next_offset"] == len(first["messages"]) < first["total"] == 2 * answers
+    rest = (await person.get(f"{url}&offset={first['next_offset']}")).body
+    assert list(rest) == ["session_id", "messages", "total"]
+    lengths = [len(message["content"]) for page in (first, rest) for message in page["messages"]]
+    assert lengths == [4, 900_000] * answers
     await client.close()
 
 

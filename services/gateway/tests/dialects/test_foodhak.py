@@ -501,7 +501,7 @@ async def test_a_profile_is_kept_whole_and_replaced_whole(system: System) -> Non
         (b'{"a": [' + b"1, " * 5_000 + b"1]}", 413),
         # Stored it would be more than goes between our services at once.
         (b'{"a": [' + b"1, " * 1_000_000 + b"1]}", 413),
-        (b'{"a": "' + b"x" * (5 * 1024 * 1024) + b'"}', 413),
+        (b'{"a": "' + b"x" * (6 * 1024 * 1024) + b'"}', 413),
     ],
     ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else None,
 )

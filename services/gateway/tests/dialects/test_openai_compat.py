@@ -7,8 +7,12 @@ import orjson
 import pytest
 from chat.errors import ErrorCode, SwitchboardError
 from chat.messages import Answer, AnswerState, FinishReason, Role, Usage
-from gateway.dialects.openai_compat import CompletionRequest, Writer, error_object, read_request
-from gateway.ports import Finished, GenerateRequest, Piece, Prompt, Started, Text
+from gateway.dialects.openai_compat.failures import error_object
+from gateway.dialects.openai_compat.forms import CompletionRequest
+from gateway.dialects.openai_compat.reading import read_request
+from gateway.dialects.openai_compat.writer import Writer
+from gateway.ports import Finished, Piece, Reasoning, Started, Text, ToolCallDelta
+from gateway.prompts import GenerateRequest, Prompt
 
 HI = [{"role": "user", "content": "Hi"}]
 USAGE = Usage(3, 2)
@@ -35,7 +39,7 @@ async def events(request: CompletionRequest, *given: Piece | SwitchboardError) -
     return [line.decode() if line == b"[DONE]" else orjson.loads(line) for line in lines]
 
 
-def chunk(delta: dict[str, str], finish: str | None = None, **more: Any) -> dict[str, Any]:
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
     head = {"id": "chatcmpl-1", "created": 7, "model": "claude-x", "object": "chat.completion.chunk"}
     return {**head, "choices": [choice], **more}
@@ -105,6 +109,82 @@ async def test_a_whole_answer_that_was_cut_is_a_failure() -> None:
         await Writer("chatcmpl-1", 7, body()).whole(pieces(Started("anthropic", "claude-x"), Text("Hel")))
 
 
+ASKED = (
+    Started("anthropic", "claude-x"),
+    ToolCallDelta(0, "call-a", "weather"),
+    ToolCallDelta(0, arguments='{"city"'),
+    ToolCallDelta(0, arguments=':"Oslo"}'),
+    ToolCallDelta(1, "call-b", "time", "{}"),
+    Finished(Answer(AnswerState.COMPLETED, FinishReason.TOOL_CALLS, usage=USAGE)),
+)
+
+
+def called(index: int, call_id: str, name: str, arguments: str = "") -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return chunk({"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]})
+
+
+def more(index: int, arguments: str) -> dict[str, Any]:
+    return chunk({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
+
+
+async def test_tool_calls_are_streamed_with_their_ids_and_names_in_the_first_piece_alone() -> None:
+    assert await events(body(stream=True), *ASKED) == [
+        chunk({"role": "assistant", "content": ""}),
+        called(0, "call-a", "weather"),
+        more(0, '{"city"'),
+        more(0, ':"Oslo"}'),
+        called(1, "call-b", "time", "{}"),
+        chunk({}, "tool_calls"),
+        "[DONE]",
+    ]
+
+
+async def whole_message(*given: Piece) -> dict[str, Any]:
+    choice = (await Writer("chatcmpl-1", 7, body()).whole(pieces(*given)))["choices"][0]
+    message: dict[str, Any] = choice["message"]
+    return {**message, "finish_reason": choice["finish_reason"]}
+
+
+async def test_a_whole_answer_has_its_tool_calls_put_together_and_no_content() -> None:
+    assert await whole_message(*ASKED) == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "tool_calls": [
+            {"id": "call-a", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}},
+            {"id": "call-b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
+        ],
+        "finish_reason": "tool_calls",
+    }
+
+
+async def test_text_before_a_tool_call_is_the_content_and_an_answer_of_nothing_is_empty() -> None:
+    assert (await whole_message(ASKED[0], Text("Let me "), Text("see."), *ASKED[1:]))["content"] == "Let me see."
+    empty = await whole_message(Started("anthropic", "claude-x"), DONE)
+    assert empty == {"role": "assistant", "content": "", "refusal": None, "finish_reason": "stop"}
+
+
+async def test_the_model_that_came_to_the_end_is_named_there() -> None:
+    ended = Finished(Answer(AnswerState.COMPLETED, FinishReason.STOP, model="grok-x", usage=USAGE))
+    given = (Started("anthropic", "claude-x"), Text("Hel"), Text("lo"), ended)
+    asked = body(stream=True, stream_options={"include_usage": True})
+    models = [each["model"] for each in await events(asked, *given) if each != "[DONE]"]
+    assert models == ["claude-x", "claude-x", "claude-x", "grok-x", "grok-x"]
+    assert (await Writer("chatcmpl-1", 7, body()).whole(pieces(*given)))["model"] == "grok-x"
+
+
+async def test_reasoning_is_kept_apart_from_the_answer() -> None:
+    thought = (Started("xai", "claude-x"), Reasoning("Hm, "), Reasoning("so."), Text("Hello"), DONE)
+    assert (await events(body(stream=True), *thought))[1:4] == [
+        chunk({"reasoning_content": "Hm, "}),
+        chunk({"reasoning_content": "so."}),
+        chunk({"content": "Hello"}),
+    ]
+    message = await whole_message(*thought)
+    assert (message["reasoning_content"], message["content"]) == ("Hm, so.", "Hello")
+
+
 def test_a_request_is_read_into_our_words() -> None:
     request = body(
         messages=[
@@ -118,7 +198,7 @@ def test_a_request_is_read_into_our_words() -> None:
         max_completion_tokens=9,
         stop="END",
     )
-    prompts = (Prompt(Role.SYSTEM, "Be kind."), Prompt(Role.USER, "a\nb"), Prompt(Role.USER, "c"))
+    prompts = (Prompt(Role.SYSTEM, ("Be kind.",)), Prompt(Role.USER, ("a\nb",)), Prompt(Role.USER, ("c",)))
     assert read_request(request) == GenerateRequest("claude", prompts, 0.5, 9, ("END",))
 
 
@@ -131,24 +211,24 @@ def test_a_request_is_read_into_our_words() -> None:
     ],
 )
 def test_what_is_harmless_is_ignored(fields: dict[str, Any]) -> None:
-    assert read_request(body(**fields)) == GenerateRequest("claude", (Prompt(Role.USER, "Hi"),))
-
-
-IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    assert read_request(body(**fields)) == GenerateRequest("claude", (Prompt(Role.USER, ("Hi",)),))
 
 
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
         ({"n": 2}, "n"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"functions": [{"name": "f"}]}, "functions"),
+        ({"function_call": {"name": "f"}}, "function_call"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"logprobs": True}, "logprobs"),
         ({"logit_bias": {"50256": -100}}, "logit_bias"),
         ({"modalities": ["audio"]}, "modalities"),
-        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages.0"),
-        ({"messages": [*HI, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.1"),
+        ({"audio": {"voice": "alloy"}}, "audio"),
+        ({"messages": [*HI, {"role": "user", "content": [{"type": "input_audio"}]}]}, "messages.1.content.0.type"),
+        ({"messages": [*HI, {"role": "user", "content": [{"type": "file"}]}]}, "messages.1.content.0.type"),
+        ({"messages": [*HI, {"role": "function", "name": "f", "content": "x"}]}, "messages.1.role"),
+        ({"messages": [*HI, {"role": "assistant", "function_call": {"name": "f"}}]}, "messages.1.function_call"),
         ({"messages": [{"role": "system", "content": "Be kind."}]}, "messages"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import socket
@@ -13,6 +14,8 @@ import openai
 import pytest
 import pytest_asyncio
 from launcher.stack import Stack
+from openai.types.chat import ChatCompletionMessageParam
+from pydantic import BaseModel
 
 from ..client import http
 
@@ -202,3 +205,155 @@ async def test_a_stream_that_breaks_for_good_is_an_error_and_never_a_short_answe
     with pytest.raises(openai.APIError, match=r"provider|answer"):
         async for _ in stream:
             pass
+
+
+PROVIDERS = ["anthropic", "openai", "grok"]
+WEATHER: openai.types.chat.ChatCompletionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "How the weather is.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+CALLS = [
+    {"name": "weather", "arguments": '{"city": "Oslo"}'},
+    {"name": "weather", "arguments": '{"city": "Rome"}'},
+]
+
+
+async def plan(whole: Stack, provider: str, *plans: object) -> None:
+    """What a provider says to the next requests, one after another."""
+    await http("PUT", f"{whole.simulator_url}/sim/plans/{provider}", {"plans": plans, "then": None})
+
+
+async def model_of(client: openai.AsyncOpenAI, provider: str) -> str:
+    return next(model.id for model in (await client.models.list()).data if model.owned_by == provider)
+
+
+async def shown(whole: Stack, marker: str) -> str:
+    """What the provider was shown in its last call with that marker, and the parameters beside it."""
+    record = await http("GET", f"{whole.simulator_url}/sim/requests")
+    calls = [json.dumps([entry["messages"], entry["parameters"]]) for entry in record.body["requests"]]
+    return [call for call in calls if marker in call][-1]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_tools_go_round_with_every_provider(whole: Stack, client: openai.AsyncOpenAI, provider: str) -> None:
+    await plan(whole, provider, {"tool_calls": CALLS}, {"text": "Rain in Oslo, sun in Rome."})
+    model, marker = await model_of(client, provider), str(uuid.uuid4())
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": f"How is the weather? {marker}"},
+    ]
+    asked = await client.chat.completions.create(model=model, messages=messages, tools=[WEATHER])
+    message = asked.choices[0].message
+    assert asked.choices[0].finish_reason == "tool_calls"
+    assert message.content is None
+    assert message.tool_calls is not None
+    given = [call.function for call in message.tool_calls if call.type == "function"]
+    assert [(one.name, json.loads(one.arguments)) for one in given] == [
+        ("weather", {"city": "Oslo"}),
+        ("weather", {"city": "Rome"}),
+    ]
+    # As agents do: the SDK's own object goes back, a result for each call behind it.
+    messages.append(message.to_dict())  # type: ignore[arg-type]
+    messages += [
+        {"role": "tool", "tool_call_id": call.id, "content": f"{what} there"}
+        for call, what in zip(message.tool_calls, ("rain", "sun"), strict=True)
+    ]
+    answer = await client.chat.completions.create(model=model, messages=messages, tools=[WEATHER])
+    assert answer.choices[0].message.content == "Rain in Oslo, sun in Rome."
+    assert answer.choices[0].message.tool_calls is None
+    seen = await shown(whole, marker)
+    assert all(part in seen for part in ("rain there", "sun there", "Oslo", "Rome", "How the weather is."))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_streamed_tool_calls_are_put_together_by_the_sdk(
+    whole: Stack, client: openai.AsyncOpenAI, provider: str
+) -> None:
+    class Weather(BaseModel):
+        city: str
+
+    await plan(whole, provider, {"text": "Let me see.", "reasoning": "Two cities.", "tool_calls": CALLS})
+    tool = openai.pydantic_function_tool(Weather, name="weather")
+    async with client.chat.completions.stream(
+        model=await model_of(client, provider), messages=[{"role": "user", "content": "Hi"}], tools=[tool]
+    ) as stream:
+        events = [event async for event in stream]
+        final = await stream.get_final_completion()
+    done = [event for event in events if event.type == "tool_calls.function.arguments.done"]
+    assert [event.parsed_arguments for event in done] == [Weather(city="Oslo"), Weather(city="Rome")]
+    choice = final.choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me see.")
+    assert (choice.message.model_extra or {})["reasoning_content"] == "Two cities."
+    calls = choice.message.tool_calls or []
+    assert [call.function.parsed_arguments for call in calls] == [Weather(city="Oslo"), Weather(city="Rome")]
+    assert len({call.id for call in calls}) == 2
+
+
+async def test_a_tool_that_was_named_is_asked_for(whole: Stack, client: openai.AsyncOpenAI) -> None:
+    for provider in PROVIDERS:
+        answer = await client.chat.completions.create(
+            model=await model_of(client, provider),
+            messages=[{"role": "user", "content": "Hi"}],
+            tools=[WEATHER],
+            tool_choice={"type": "function", "function": {"name": "weather"}},
+            parallel_tool_calls=False,
+        )
+        calls = answer.choices[0].message.tool_calls or []
+        assert [call.function.name for call in calls if call.type == "function"] == ["weather"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_the_models_reasoning_stands_beside_the_answer(
+    whole: Stack, client: openai.AsyncOpenAI, provider: str
+) -> None:
+    await plan(whole, provider, {"text": "Four.", "reasoning": "Two and two."})
+    answer = await ask(client, "Hi", await model_of(client, provider))
+    message = answer.choices[0].message
+    assert message.content == "Four."
+    assert (message.model_extra or {})["reasoning_content"] == "Two and two."
+    without = (await ask(client, simulate(text="Four."), await model_of(client, provider))).choices[0].message
+    assert "reasoning_content" not in (without.model_extra or {})
+
+
+def see(marker: str, *urls: str) -> list[ChatCompletionMessageParam]:
+    pictures = [{"type": "image_url", "image_url": {"url": url, "detail": "low"}} for url in urls]
+    content = [{"type": "text", "text": f"{marker} {simulate(text='A cat.')}"}, *pictures]
+    return [{"role": "user", "content": content}]  # type: ignore[typeddict-item,misc,list-item]
+
+
+def png(size: int) -> str:
+    return f"data:image/png;base64,{base64.b64encode(bytes(size)).decode()}"
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_model_is_shown_pictures(whole: Stack, client: openai.AsyncOpenAI, provider: str) -> None:
+    marker, model = str(uuid.uuid4()), await model_of(client, provider)
+    urls = ("https://example.com/cat.png", png(30))
+    answer = await client.chat.completions.create(model=model, messages=see(marker, *urls))
+    assert answer.choices[0].message.content == "A cat."
+    seen = await shown(whole, marker)
+    assert "https://example.com/cat.png" in seen
+    assert base64.b64encode(bytes(30)).decode() in seen
+
+
+async def test_the_largest_picture_goes_through_and_two_of_them_are_refused_by_their_size(
+    client: openai.AsyncOpenAI,
+) -> None:
+    model, largest = (await client.models.list()).data[0].id, png(3 * 1024 * 1024)
+    answer = await client.chat.completions.create(model=model, messages=see("", largest))
+    assert answer.choices[0].message.content == "A cat."
+    with pytest.raises(openai.APIStatusError) as refused:
+        await client.chat.completions.create(model=model, messages=see("", largest, largest))
+    assert refused.value.status_code == 413
+    assert refused.value.code == "too_large"
+
+
+async def test_a_bad_picture_is_a_bad_request_error_that_says_where(client: openai.AsyncOpenAI) -> None:
+    model = (await client.models.list()).data[0].id
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(model=model, messages=see("", "https://ok.example/", "http://no.example/"))
+    assert refused.value.param == "messages.0.content.2.image_url"

@@ -5,7 +5,7 @@
 --          append with its last 's' or 'r', this one's too; 0: none, it goes on from an earlier lease's. An event is
 --          {'d', Event, text, text offset} | {'s', Event, Message, message id} | {'r', Event}
 --          | {'completed' or 'failed', Event, patch of the answer's Message, text length, input tokens, output tokens,
---          whether they are estimated}; the last two stand last
+--          whether they are estimated, cost (billionths of a dollar)}; the last two stand last
 -- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false, sequence that the
 --          answer's message got here or false, whether it was applied now}
 --          | {'lost'} | {'text', stored length} | {'unopened'}: the append named by `opened`, or what is restarted, is gone | {'refused'}: the answer has begun already, or has not
@@ -84,11 +84,12 @@ for i, root in ipairs(KEYS) do
       local following = false
       redis.call('HSET', root, 'head', int(first + #blobs - 1), 'seq', sequence, 'opened', opened)
       if ended then
-        local patch, _, input, output, estimated = unpack(events[#events], 3, 7)
+        local patch, _, input, output, estimated, cost = unpack(events[#events], 3, 8)
         following = finish(root, turn, ended, patch)
-        if input > 0 or output > 0 then
+        if input > 0 or output > 0 or cost > 0 then
           redis.call('HINCRBY', root, 'input_tokens', int(input))
           redis.call('HINCRBY', root, 'output_tokens', int(output))
+          redis.call('HINCRBY', root, 'cost_nano_usd', int(cost))
           if estimated then
             redis.call('HSET', root, 'estimated', 1)
           end

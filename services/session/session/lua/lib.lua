@@ -5,7 +5,8 @@
 --                               dialect, owner, archived (1 or absent), ttl (seconds, absent: for good)
 --                               epoch, head         the log's position; kept as long as the chat
 --                               count, active       messages in the history; last activity, microseconds
---                               input_tokens, output_tokens, estimated      sums over its answers (1 or absent), if any
+--                               input_tokens, output_tokens, estimated, cost_nano_usd
+--                                                   sums over its answers (1 or absent, the third), if any
 --                               fence               raised at each claim and each stop
 --                               turn, lease, seq    the turn that is due or runs; its lease and last append applied
 --                               opened              the append by which this lease began or restarted the answer, or 0
@@ -30,6 +31,7 @@
 -- Times are Redis' own. Protobuf is only ever put together, never read: fields behind one another merge.
 
 local DAY_S = 86400
+local DAY_US = DAY_S * 1000000
 -- Readers that were away for up to an hour, or this many events, go on from where they were; others get a snapshot.
 local LOG_TTL_S = 3600
 local LOG_LENGTH = 4096
@@ -50,6 +52,11 @@ end
 -- What a server's history is told apart by: a failover or a restart makes another replication id.
 local function server_history()
   return string.sub(string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)'), 1, 12)
+end
+
+-- A user's usage of the day that a time is in (usage.py).
+local function used_key(root, us)
+  return root .. ':used:' .. int(math.floor(us / DAY_US))
 end
 
 local function tag_of(root)
@@ -226,7 +233,7 @@ end
 -- ...}), the answers that stand behind it ({sequence, Message, content, ...}), and an ephemeral turn's own message or ''.
 local HISTORY = 250
 -- What a Chat is made of, as stored.py names it too.
-local CHAT = { 'meta', 'active', 'count', 'input_tokens', 'output_tokens', 'estimated' }
+local CHAT = { 'meta', 'active', 'count', 'input_tokens', 'output_tokens', 'estimated', 'cost_nano_usd' }
 
 local function claim(root, turn, lease, lease_ms)
   local current = redis.call('HGET', root, 'turn')

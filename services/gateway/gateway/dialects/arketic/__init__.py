@@ -23,24 +23,29 @@ Ours, for what the document presumes:
 
 What the document leaves open:
 - A chat's first participant is its OWNER; ADMIN, MEMBER and READ_ONLY are added. Nobody else gets in, private or not:
-  403 over HTTP, 1008 on the WebSocket, also for who is removed while connected. An archived chat is not found (404) but
-  by who changes or deletes it. In a CHANNEL who is added is READ_ONLY unless a role is named: so the owner and admins
-  write, and the others read.
+  403 over HTTP, 1008 on the WebSocket, also for who is removed while connected, who gets nothing of what is said later.
+  An archived chat is not found (404) but by who changes or deletes it. In a CHANNEL who is added is READ_ONLY unless a
+  role is named: so the owner and admins write, and the others read. Who is added again keeps the role and the name that
+  are not said anew. A chat has at most 1,000 participants; one more is 400.
+- A change of a chat replaces all of it: of two at the same moment the later one holds, also in what it does not name.
 - `message_type` AI is refused with 403; SYSTEM is for owner and admins, and is not answered. In every type of chat each
   USER message is answered, unless `ai_model` is null. A model that nobody knows is answered by the default route, and
   shown as it was named; `ai_model_used` is the model that answered.
 - Bad bodies and queries are 422 with `loc` naming the field; an empty text is 400. Endpoint 7 lists no 404: there an
   unknown chat is 403. An outage of ours is 503 everywhere, a body too large 413.
-- `offset` skips the newest messages: a page is the last `limit` before them, oldest first. `tokens_used` of a message
+- `offset` skips the newest messages: a page is the last `limit` before them, oldest first; where these are over 16 MiB
+  of text, fewer: who pages adds to `offset` as many as came, up to `message_count`. `tokens_used` of a message
   counts what was read and written. A message's status is PROCESSING, DELIVERED, FAILED or CANCELLED.
 - A text is shown in growing steps while every chunk repeats it (`pacing.py`); `?full_content=false` drops the field
   and the steps. What the chunks add up to is the answer; only one that had to start again has a second
   `ai_response_start` of the same id before the chunks that count. Each answer that began ends in one
   `ai_response_complete`, whose status says how; behind FAILED, or alone when it never began, comes `ai_error`.
 - The `ai_error` of what a client did wrong has an `error_code` such as "invalid_argument"; `chat_id` is null for who
-  was not let in. Messages are sent over HTTP alone; the WebSocket takes `typing` and `cancel`, too. A client that sends
+  was not let in. Messages are sent over HTTP alone; the WebSocket takes `typing` and `cancel`, too. Others are told of
+  somebody's typing once a second at the most, whichever way it came (over HTTP: by each replica). A client that sends
   nothing for five minutes is closed with 4408: heartbeats are against that, and get no reply. Who has been welcomed
   sees all that is said from then on.
+- A whole number in `message_metadata` beyond 2^53 is refused: 422.
 - `?events=all` adds `reply_to_id` and `message_metadata` to messages, and the frames `message_edited`,
   `participant_added`, `participant_removed`, `chat_updated` and `chat_deleted`. Over HTTP `?fields=all` adds the two.
 - `Idempotency-Key` makes sending, asking and regenerating repeatable.

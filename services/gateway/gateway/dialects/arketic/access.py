@@ -12,6 +12,7 @@ from chat.names import NAME_BYTES, is_id
 
 from gateway.auth import Caller
 from gateway.dialects.arketic.wire import NAME
+from gateway.history_pages import read_history
 from gateway.ports import Sessions
 
 NO_ACCESS = "Access denied to this chat"
@@ -45,18 +46,12 @@ async def enter(
 
 
 async def last_messages(sessions: Sessions, chat: Chat, user_id: str, *, limit: int, offset: int) -> list[Message]:
-    """The `limit` messages before the last `offset` ones, oldest first. Raises: PERMISSION_DENIED, NOT_FOUND."""
-    messages: list[Message] = []
+    """The `limit` messages before the last `offset` ones, oldest first; of very long ones, fewer, the older left out.
+
+    Raises: PERMISSION_DENIED, NOT_FOUND.
+    """
     wanted = min(limit, chat.message_count - offset)
-    while len(messages) < wanted:
-        # The session service gives fewer at a time when they are long.
-        page = await sessions.list_messages(
-            chat.id, limit=wanted - len(messages), offset=offset + len(messages), user_id=user_id
-        )
-        if not page:
-            break
-        messages[:0] = page
-    return messages
+    return await read_history(sessions, chat.id, limit=wanted, offset=offset, user_id=user_id)
 
 
 async def find_message(sessions: Sessions, chat: Chat, message_id: str, user_id: str) -> Message:

@@ -60,7 +60,7 @@ async def turn_of(sessions: Sessions, chat: Chat, message_id: str, user_id: str)
     Raises: NOT_FOUND, PERMISSION_DENIED.
     """
     # The one look that shows answers under way which will be in no history, too.
-    page = await sessions.read_log(chat.id, None, snapshot_messages=_LATEST_MESSAGES)
+    page = await sessions.read_log(chat.id, None, snapshot_messages=_LATEST_MESSAGES, user_id=user_id)
     latest = page.messages or ()
     for message in latest:
         if message.is_running and message_id in (message.id, message.reply_to_id):

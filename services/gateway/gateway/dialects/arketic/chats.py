@@ -109,8 +109,7 @@ def add_chats(router: APIRouter, services: Services, readings: Readings) -> None
         async with refused_as(_NOT_THE_OWNER):
             participants = await sessions.list_participants(chat.id, user_id=user_id)
             await sessions.delete_chat(chat.id, reason="deleted", user_id=user_id)
-        for participant in participants:
-            await readings.forget(chat.id, participant.user_id)
+        await readings.forget(chat.id, [participant.user_id for participant in participants])
         return {"status": "deleted", "chat_id": chat.id, "timestamp": timestamp(micros(services.now_s()))}
 
 

@@ -11,12 +11,11 @@ from chat.names import NAME_BYTES, is_id
 from pydantic import AfterValidator, BaseModel, Field
 
 from gateway.openapi import example
+from gateway.storable import check_storable
 
 DEFAULT_MODEL = "gpt-3.5-turbo"
 MAX_CONTENT_CHARS = 50_000
 _METADATA_BYTES = 16 * 1024
-_METADATA_DEPTH = 16
-"""Deeper than any client's own data, and far below what our services' encoding takes."""
 
 
 def _id(text: str) -> str:
@@ -38,25 +37,14 @@ def _label(text: str) -> str:
 
 
 def _metadata(content: dict[str, Any]) -> dict[str, Any]:
-    if _depth(content) > _METADATA_DEPTH:
-        raise ValueError(f"is nested deeper than {_METADATA_DEPTH} levels")
+    check_storable(content)
     try:
         encoded = orjson.dumps(content)
     except orjson.JSONEncodeError as exc:
         raise ValueError("can't be kept") from exc
-    if orjson.loads(encoded) != content:
-        # Python reads NaN and Infinity, which are no JSON.
-        raise ValueError("holds a number that is none")
     if len(encoded) > _METADATA_BYTES:
         raise ValueError(f"must be at most {_METADATA_BYTES} bytes")
     return content
-
-
-def _depth(content: Any, above: int = 0) -> int:
-    if above > _METADATA_DEPTH or not isinstance(content, dict | list):
-        return above
-    inner = content.values() if isinstance(content, dict) else content
-    return max((_depth(one, above + 1) for one in inner), default=above + 1)
 
 
 Title = Annotated[str, Field(min_length=1, max_length=200)]

@@ -15,6 +15,7 @@ from gateway.dialects.arketic.answers import CANNOT_SEND, EMPTY, answered_messag
 from gateway.dialects.arketic.chats import Fields
 from gateway.dialects.arketic.forms import EditMessage, SendMessageRequest
 from gateway.dialects.arketic.replies import AnswerStopped, MessageResponse, TypingSent
+from gateway.dialects.arketic.typing_pace import TypingPace
 from gateway.dialects.arketic.wire import Attributes, message_object, micros, timestamp
 from gateway.http import caller_of, note_limit
 from gateway.limits import check_key
@@ -67,6 +68,7 @@ async def say(
 def add_messages(router: APIRouter, services: Services) -> None:
     """Adds the endpoints."""
     sessions = services.sessions
+    pace = TypingPace()
 
     @router.post(
         "/chats/{chat_id}/messages",
@@ -103,11 +105,18 @@ def add_messages(router: APIRouter, services: Services) -> None:
         responses=responses(refusals={403: CANNOT_SEND, 404: NO_CHAT}),
     )
     async def send_typing(chat_id: str, request: Request) -> dict[str, Any]:
-        """Tells everybody who is connected that the user types."""
-        caller, now_us = caller_of(request), micros(services.now_s())
+        """Tells everybody who is connected that the user types, once a second at the most."""
+        caller, now_s = caller_of(request), services.now_s()
+        now_us = micros(now_s)
         chat = await enter(sessions, chat_id, caller.user_id)
-        async with refused_as(CANNOT_SEND):
-            await sessions.notify(chat.id, Typing(caller.user_id, shown_name(caller), now_us), user_id=caller.user_id)
+        if pace.begin(chat.id, caller.user_id, now_s):
+            typing = Typing(caller.user_id, shown_name(caller), now_us)
+            try:
+                async with refused_as(CANNOT_SEND):
+                    await sessions.notify(chat.id, typing, user_id=caller.user_id)
+            except SwitchboardError:
+                pace.forget(chat.id, caller.user_id)
+                raise
         return {"status": "sent", "timestamp": timestamp(now_us)}
 
     @router.patch(

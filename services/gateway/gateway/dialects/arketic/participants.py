@@ -6,7 +6,7 @@ The session service says who may: the owner everything, admins all but making an
 from typing import Any
 
 from chat.errors import ErrorCode, SwitchboardError
-from chat.messages import Chat, ParticipantRole
+from chat.messages import Chat, Participant, ParticipantRole
 from fastapi import APIRouter, Request
 
 from gateway.dialect import Services
@@ -18,6 +18,10 @@ from gateway.dialects.arketic.wire import Attributes, micros, participant_object
 from gateway.http import caller_of
 from gateway.openapi import responses
 
+MAX_PARTICIPANTS = 1_000
+"""All of them are listed at once, each with a look at when they last read. Of several that are added at the same moment
+some may come in beyond it."""
+_FULL = f"A chat has at most {MAX_PARTICIPANTS:,} participants"
 _NOT_ALLOWED = "Your role in this chat does not allow that"
 _NO_PARTICIPANT = "Participant not found"
 
@@ -42,30 +46,36 @@ def add_participants(router: APIRouter, services: Services, readings: Readings) 
                 raise
             raise SwitchboardError(ErrorCode.PERMISSION_DENIED, NO_ACCESS) from error
         said = await contributions.by_sender(chat, user_id)
-        listed = []
-        for participant in await sessions.list_participants(chat.id, user_id=user_id):
-            read_us = await readings.last(chat.id, participant.user_id)
-            listed.append(
-                participant_object(participant)
-                | {
-                    "message_count": said.get(participant.user_id, 0),
-                    "last_read_at": None if read_us is None else timestamp(read_us),
-                }
-            )
+        participants = await sessions.list_participants(chat.id, user_id=user_id)
+        read = await readings.last_of(chat.id, [participant.user_id for participant in participants])
+        listed = [
+            participant_object(participant)
+            | {
+                "message_count": said.get(participant.user_id, 0),
+                "last_read_at": None if read_us is None else timestamp(read_us),
+            }
+            for participant, read_us in zip(participants, read, strict=True)
+        ]
         return {"chat_id": chat.id, "participants": listed, "total_participants": len(listed)}
 
     @router.post(
         "/chats/{chat_id}/participants",
         response_model=ParticipantResponse,
-        responses=responses(refusals={403: _NOT_ALLOWED, 404: NO_CHAT}),
+        responses=responses(refusals={400: _FULL, 403: _NOT_ALLOWED, 404: NO_CHAT}),
     )
     async def add_participant(chat_id: str, body: AddParticipant, request: Request) -> dict[str, Any]:
-        """Adds a participant, or changes the role of one who takes part."""
+        """Adds a participant, or changes one who takes part: what the body leaves out stays as it is."""
         user_id = caller_of(request).user_id
         chat = await enter(sessions, chat_id, user_id)
-        role = ParticipantRole[body.role] if body.role else _usual_role(chat)
         async with refused_as(_NOT_ALLOWED):
-            added = await sessions.put_participant(chat.id, body.user_id, body.username, role, user_id=user_id)
+            participants = await sessions.list_participants(chat.id, user_id=user_id)
+            known = next((one for one in participants if one.user_id == body.user_id), None)
+            if known is None and len(participants) >= MAX_PARTICIPANTS:
+                raise SwitchboardError(ErrorCode.INVALID_ARGUMENT, _FULL)
+            username = body.username or (known.username if known else "")
+            added = await sessions.put_participant(
+                chat.id, body.user_id, username, _role(chat, body.role, known), user_id=user_id
+            )
         return participant_object(added)
 
     @router.patch(
@@ -105,7 +115,7 @@ def add_participants(router: APIRouter, services: Services, readings: Readings) 
                 await sessions.remove_participant(chat.id, participant_id, user_id=user_id)
         if not known:
             raise SwitchboardError(ErrorCode.NOT_FOUND, _NO_PARTICIPANT)
-        await readings.forget(chat.id, participant_id)
+        await readings.forget(chat.id, [participant_id])
         return {
             "status": "removed",
             "chat_id": chat.id,
@@ -114,7 +124,12 @@ def add_participants(router: APIRouter, services: Services, readings: Readings) 
         }
 
 
-def _usual_role(chat: Chat) -> ParticipantRole:
-    """In a CHANNEL few write and many read."""
+def _role(chat: Chat, wanted: str | None, known: Participant | None) -> ParticipantRole:
+    """Of who is added: as it is wanted, else as it was. In a CHANNEL few write and many read."""
+    if wanted is not None:
+        return ParticipantRole[wanted]
+    # Nobody puts an owner, who is refused whatever role is asked for.
+    if known is not None and known.role is not ParticipantRole.OWNER:
+        return known.role
     is_channel = Attributes.of(chat).chat_type == "CHANNEL"
     return ParticipantRole.READ_ONLY if is_channel else ParticipantRole.MEMBER

@@ -5,22 +5,27 @@ nobody else but who lists the chat's participants. How much somebody has said is
 process remembers how far it has counted.
 """
 
+import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from chat.errors import ErrorCode, SwitchboardError
 from chat.messages import Chat, Role
 
 from gateway.dialects.arketic.wire import NAME, micros
+from gateway.history_pages import history_pages
 from gateway.ports import Sessions
 from gateway.records import Users
 
 log = logging.getLogger(__name__)
 
 _COUNTED_CHATS = 1_000
-_PAGE_MESSAGES = 1_000
+_CALLS_AT_ONCE = 32
+"""For one request: a chat of many people must not keep everybody else's calls waiting."""
+_Found = TypeVar("_Found")
 _FIELD = "last_read_at_us"
 
 
@@ -48,12 +53,30 @@ class Readings:
             return None
         return int(noted[_FIELD])
 
-    async def forget(self, chat_id: str, user_id: str) -> None:
-        """The user takes part no longer, or the chat is gone. Never raises: what is left behind is a few bytes."""
+    async def last_of(self, chat_id: str, user_ids: Sequence[str]) -> list[int | None]:
+        """As `last`, of many users, in their order."""
+        return await _some_at_once(self.last, chat_id, user_ids)
+
+    async def forget(self, chat_id: str, user_ids: Sequence[str]) -> None:
+        """These users take part no longer, or the chat is gone. Never raises: what is left behind is a few bytes."""
+        await _some_at_once(self._forget, chat_id, user_ids)
+
+    async def _forget(self, chat_id: str, user_id: str) -> None:
         try:
             await self._users.delete_profile(user_id, _name(chat_id))
         except SwitchboardError as error:
             log.info("reading_not_forgotten", extra={"chat_id": chat_id, "code": error.code.name})
+
+
+async def _some_at_once(
+    ask: Callable[[str, str], Awaitable[_Found]], chat_id: str, user_ids: Sequence[str]
+) -> list[_Found]:
+    """What is found for each user, in their order."""
+    found: list[_Found] = []
+    for start in range(0, len(user_ids), _CALLS_AT_ONCE):
+        some = user_ids[start : start + _CALLS_AT_ONCE]
+        found += await asyncio.gather(*(ask(chat_id, user_id) for user_id in some))
+    return found
 
 
 def _name(chat_id: str) -> str:
@@ -79,12 +102,10 @@ class Contributions:
         if count.messages > chat.message_count:
             # Redis has lost the end of what was counted.
             count = _Count()
-        while count.messages < chat.message_count:
-            page = await self._sessions.list_messages(
-                chat.id, limit=_PAGE_MESSAGES, offset=count.messages, from_end=False, user_id=user_id
-            )
-            if not page:
-                break
+        new = chat.message_count - count.messages
+        async for page in history_pages(
+            self._sessions, chat.id, limit=new, offset=count.messages, from_end=False, user_id=user_id
+        ):
             count.by_sender.update(message.sender_id for message in page if message.role is not Role.ASSISTANT)
             count.messages += len(page)
         self._counts[chat.id] = count

@@ -23,14 +23,13 @@ from gateway.dialects.arketic.answers import turn_of
 from gateway.dialects.arketic.frames import channel
 from gateway.dialects.arketic.reading import Readings
 from gateway.dialects.arketic.renderer import ArketicRenderer, Wish, error_frame, merged_chunks
+from gateway.dialects.arketic.typing_pace import TYPING_S
 from gateway.dialects.arketic.wire import micros, timestamp
 from gateway.frame import Frame
 
 IDLE_S = 300.0
 """The document's five minutes."""
 _TIMESTAMP_CHARS = 64
-_TYPING_S = 1.0
-"""Somebody may send a frame for each key that is pressed; everybody else is told once a second at the most."""
 _NOTHING = Reply(())
 
 
@@ -104,7 +103,7 @@ class ArketicSocket:
         if not isinstance(visit, ArketicVisit):
             raise TypeError(visit)
         now_s = self._services.now_s()
-        if abs(now_s - visit.typed_s) < _TYPING_S:
+        if abs(now_s - visit.typed_s) < TYPING_S:
             return _NOTHING
         visit.typed_s = now_s
         return Tell(visit.chat_id, Typing(visit.user_id, visit.username, micros(now_s)))

@@ -16,7 +16,8 @@ from gateway.dialects.arketic.health import SERVICE_URL, look
 from gateway.dialects.arketic.wire import finish_word, micros, milliseconds, timestamp, tokens_used
 from gateway.http import caller_of, note_limit, while_connected
 from gateway.openapi import responses
-from gateway.ports import Finished, GenerateRequest, Model, Piece, Prompt, Text
+from gateway.ports import Finished, Model, Piece, Text
+from gateway.prompts import GenerateRequest, Prompt
 
 _LASTS_S = 180.0
 """The deadline of an answer without a chat: its place among the user's answers is free by then at the latest."""
@@ -86,9 +87,9 @@ def add_trials(router: APIRouter, services: Services) -> None:
 
 
 def _asked(body: TryAI, model: str) -> GenerateRequest:
-    prompts = [Prompt(Role.USER, body.message)]
+    prompts = [Prompt(Role.USER, (body.message,))]
     if body.system_prompt and not blank(body.system_prompt):
-        prompts.insert(0, Prompt(Role.SYSTEM, body.system_prompt))
+        prompts.insert(0, Prompt(Role.SYSTEM, (body.system_prompt,)))
     return GenerateRequest(model=model, messages=tuple(prompts), temperature=body.temperature, own_keys=True)
 
 

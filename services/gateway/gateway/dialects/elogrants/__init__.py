@@ -17,27 +17,29 @@ What the document leaves open:
 - The credential is a user's token, over HTTP and on the WebSocket. A session belongs to the user who began it: to
   anybody else it is as unknown as one that never was (an `error` frame and 1008; 404 over HTTP).
 - `/ws/chat`, without the slash, is the same.
-- A new session is stored with its first message: until then nobody can connect to it, and it is not listed. Its title
-  is how that message begins.
+- A new session is stored with its first message: until then nobody can connect to it, and it is not listed; nor is it
+  when that message is refused for a limit. Its title is how that message begins.
 - A frame's `session_id` beats the connection's, and the answer comes on this connection; without one, or with an empty
   one or null, the connection's own is meant. An unknown one gets an `error` frame with that very id. An empty
   `?session_id=` begins a new session.
 - Each answer ends in exactly one frame: the whole text, as the model wrote it, when it completed or was stopped (with
   what was said so far); `error` when it failed, and what was said before is in the history. Answers that ended while
-  nobody was connected are in the history alone; one under way is joined.
+  nobody was connected are in the history alone; one under way is joined. Who is connected gets those, too, that ended
+  while we could not be told of it.
 - `?stream=true` adds `{"delta": ..., "session_id": ...}` frames before it. What they add up to is its `message`; only
   an answer that had to be restarted differs, and there `message` is the truth.
 - A frame that can't be taken (no JSON object, no `message`, an empty one) gets an `error` frame, and the connection
   stays. Other keys are ignored. An error that is about no frame names the session that was spoken to last; its
   `session_id` is null when the client was not let in.
-- `?client_id=<prefix>` makes sends repeatable, the connection's n-th message by `<prefix>:<n>`; who reconnects to
-  repeat names the session.
+- `?client_id=<prefix>` makes sends repeatable, the connection's n-th message by `<prefix>:<n>` (one refused for a limit
+  or a full queue has no number); who reconnects to repeat names the session.
 - `GET /chat/sessions` is a list, the last active first:
   `{"session_id", "title", "created_at", "last_activity_at", "message_count"}`.
   `GET .../messages` is `{"session_id", "messages": [{"role", "content", "created_at"}], "total"}`, oldest first.
   `limit` is 1 to 1,000. `offset`, `limit` and `total` count all messages that are stored; the answer under way, which
   the WebSocket brings, and answers without a word are left out, so that a page may hold fewer: the last is the one with
-  `offset + limit >= total`. Times are ISO 8601, UTC. Errors are `{"error": ...}`.
+  `offset + limit >= total`. Only where the messages of a page are over 16 MiB of text it ends before its limit, and
+  says where to go on: `"next_offset"`. Times are ISO 8601, UTC. Errors are `{"error": ...}`.
 """
 
 from collections.abc import Hashable, Sequence
@@ -49,6 +51,7 @@ import orjson
 from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.events import (
     Event,
+    MessageCreated,
     ResponseCancelled,
     ResponseCompleted,
     ResponseDelta,
@@ -84,10 +87,12 @@ from gateway.dialects.elogrants.forms import (
     Stopped,
 )
 from gateway.frame import Frame
+from gateway.history_pages import read_history
 from gateway.http import caller_of, guarded_router, headers_of, status_of
 from gateway.limits import CHATS_AT_ONCE, too_many_chats
 from gateway.openapi import responses
 from gateway.ports import Sessions
+from gateway.remark import Remark
 
 NAME = "elogrants"
 _TITLE_CHARS = 80
@@ -135,11 +140,12 @@ def _router(services: Services) -> APIRouter:
             for chat in chats
         ]
 
-    @router.get("/{session_id}/messages", responses=responses(HISTORY, _UNKNOWN))
+    @router.get("/{session_id}/messages", response_model_exclude_none=True, responses=responses(HISTORY, _UNKNOWN))
     async def list_messages(request: Request, session_id: str, limit: Limit = 50, offset: Offset = 0) -> History:
         """A page of a session's history, oldest first. 404: the user has no such session."""
         chat = await _own(sessions, session_id, caller_of(request).user_id)
-        messages = await _page(sessions, chat, limit, offset)
+        wanted = min(limit, chat.message_count - offset)
+        messages = await read_history(sessions, chat.id, limit=wanted, offset=offset, from_end=False)
         return History(
             session_id=chat.id,
             messages=[
@@ -152,6 +158,7 @@ def _router(services: Services) -> APIRouter:
                 if message.role is Role.USER or _said(message)
             ],
             total=chat.message_count,
+            next_offset=offset + len(messages) if 0 < len(messages) < wanted else None,
         )
 
     @router.post(
@@ -181,20 +188,6 @@ async def _own(sessions: Sessions, session_id: str, user_id: str) -> Chat:
     if chat.owner_id != user_id:
         raise unknown
     return chat
-
-
-async def _page(sessions: Sessions, chat: Chat, limit: int, offset: int) -> list[Message]:
-    """The messages asked for: the session service gives fewer at a time when they are long."""
-    messages: list[Message] = []
-    wanted = min(limit, chat.message_count - offset)
-    while len(messages) < wanted:
-        more = await sessions.list_messages(
-            chat.id, limit=wanted - len(messages), offset=offset + len(messages), from_end=False
-        )
-        if not more:
-            break
-        messages.extend(more)
-    return messages
 
 
 def _said(message: Message) -> bool:
@@ -272,13 +265,13 @@ class ElograntsSocket:
                 # Before anything is stored.
                 raise too_many_chats()
             if session_id == visit.session_id:
-                await self._begin(visit, message)
-            else:
-                await _own(self._services.sessions, session_id, visit.user_id)
+                return await self._begin(visit, message)
+            await _own(self._services.sessions, session_id, visit.user_id)
             visit.known += (session_id,)
         return Say(session_id, message)
 
-    async def _begin(self, visit: ElograntsVisit, message: str) -> None:
+    async def _begin(self, visit: ElograntsVisit, message: str) -> Remark:
+        sessions = self._services.sessions
         chat = Chat(
             id=visit.session_id,
             dialect=NAME,
@@ -286,7 +279,16 @@ class ElograntsSocket:
             title=" ".join(message[: 4 * _TITLE_CHARS].split())[:_TITLE_CHARS].strip(),
             answers=AnswerSettings(persona=NAME),
         )
-        await self._services.sessions.create_chat(chat, owner_name=visit.user_name)
+        await sessions.create_chat(chat, owner_name=visit.user_name)
+        visit.known += (chat.id,)
+
+        async def undo() -> None:
+            visit.known = tuple(known for known in visit.known if known != chat.id)
+            # Another connection of the user may have found it meanwhile.
+            if not (await sessions.get_chat(chat.id, NAME)).message_count:
+                await sessions.delete_chat(chat.id, reason="refused")
+
+        return Remark(chat.id, message, undo=undo)
 
     def renderer(self, variant: Hashable, chat_id: str) -> Renderer:
         """The variant: whether deltas are wanted."""
@@ -345,12 +347,14 @@ class _Answer:
 class ElograntsRenderer:
     """Events to elogrants' frames. See `dialect.Renderer`."""
 
-    __slots__ = ("_answer", "_chat_id", "_stream")
+    __slots__ = ("_answer", "_chat_id", "_newest_id", "_stream")
 
     def __init__(self, chat_id: str, *, stream: bool) -> None:
         self._chat_id = chat_id
         self._stream = stream
         self._answer: _Answer | None = None
+        self._newest_id = ""
+        """The last message that was seen to enter the chat, as far as one was."""
 
     def render(self, event: Event) -> Sequence[Frame]:
         """See `dialect.Renderer`; what people say has no frame."""
@@ -361,14 +365,18 @@ class ElograntsRenderer:
                 self._answer.message_id = event.message_id
                 self._answer.texts.append(event.text)
                 return self._deltas(event.text)
+            case MessageCreated():
+                self._newest_id = event.message.id
             case ResponseStarted():
+                self._newest_id = event.message.id
                 self._answer = _Answer(event.message.id)
             case ResponseRestarted():
                 self._answer = _Answer(event.message_id)
             case ResponseCompleted() | ResponseCancelled():
-                return self._end(None)
+                return self._end(event.message_id, event.text_length, None)
             case ResponseFailed():
-                return self._end(event.answer.failure or Failure(ErrorCode.INTERNAL, _FAILED))
+                why = event.answer.failure or Failure(ErrorCode.INTERNAL, _FAILED)
+                return self._end(event.message_id, event.text_length, why)
             case _:
                 pass
         return ()
@@ -382,6 +390,7 @@ class ElograntsRenderer:
         """See `dialect.Renderer`: the answers, each as if it came now."""
         frames: list[Frame] = []
         for message in messages:
+            self._newest_id = message.id
             if message.role is Role.ASSISTANT:
                 self._answer = _Answer(message.id, message.content)
                 frames.extend(self._deltas(message.content))
@@ -389,13 +398,22 @@ class ElograntsRenderer:
         return frames
 
     def resync(self, messages: Sequence[Message]) -> Sequence[Frame]:
-        """See `dialect.Renderer`: what the answer under way, or one that began since, still lacks."""
+        """See `dialect.Renderer`: what the answer under way still lacks, and the answers that began since."""
         before, self._answer = self._answer, None
+        ids = [message.id for message in messages]
+        if self._newest_id in ids:
+            later = messages[ids.index(self._newest_id) + 1 :]
+        else:
+            # Which of the others are old is not known.
+            later = [message for message in messages if message.is_running]
         if before is None:
-            return self.snapshot([message for message in messages if message.is_running])
+            return self.snapshot(later)
         now = as_it_stands(before.message_id, messages)
-        if now is None:
-            return (_error(_LOST, self._chat_id),)
+        frames = [_error(_LOST, self._chat_id)] if now is None else self._catch_up(before, now)
+        return [*frames, *self.snapshot([message for message in later if now is None or message.id != now.id])]
+
+    def _catch_up(self, before: _Answer, now: Message) -> list[Frame]:
+        """What the readers of an answer lack of it as it stands now."""
         self._answer = _Answer(now.id, now.content)
         # What can't be taken back is put right by the answer's last frame.
         missed = now.content.removeprefix(before.text) if now.content.startswith(before.text) else ""
@@ -407,12 +425,20 @@ class ElograntsRenderer:
     def _end_of(self, message: Message) -> Sequence[Frame]:
         if message.answer is None or message.is_running:
             return ()
+        length = len(message.content)
         if message.answer.state is AnswerState.FAILED:
-            return self._end(message.answer.failure or Failure(ErrorCode.INTERNAL, _FAILED))
-        return self._end(None)
+            return self._end(message.id, length, message.answer.failure or Failure(ErrorCode.INTERNAL, _FAILED))
+        return self._end(message.id, length, None)
 
-    def _end(self, failure: Failure | None) -> Sequence[Frame]:
-        answer, self._answer = self._answer, None
+    def _end(self, message_id: str, length: int, failure: Failure | None) -> Sequence[Frame]:
+        """The last frame of an answer that ended with a text of some length, which may be in any unit."""
+        answer = self._answer
+        # One that was resumed has no name yet, but it has a text.
+        if answer is not None and (answer.message_id != message_id if answer.message_id else not length):
+            # Another's turn ended while it waited: the answer under way goes on.
+            answer = None
+        else:
+            self._answer = None
         if failure is not None:
             return (_error(failure.message, self._chat_id),)
         return (Frame({"message": answer.text if answer else "", "session_id": self._chat_id}),)

@@ -56,6 +56,9 @@ class History(BaseModel):
     session_id: str
     messages: list[HistoryMessage]
     total: int
+    next_offset: Annotated[
+        int | None, Field(description="Only where the page ends before its limit, being over 16 MiB: the next one's.")
+    ] = None
 
 
 class Stopped(BaseModel):
