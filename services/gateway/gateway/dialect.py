@@ -5,7 +5,7 @@ A dialect is a module of `gateway.dialects` with a function `dialect(services: S
 own. The core knows nothing of what it serves: positions, resume, merging, limits and closing are the core's.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -59,6 +59,11 @@ class Say:
     chat_id: str
     content: str
     key: str = ""
+    key_id: str = ""
+    """Names the API key that the client showed (`Caller.key_id`): its limits count, too."""
+    undo: Callable[[], Awaitable[None]] | None = None
+    """The chat was made for this message, and nobody is shown it yet. Called when the message was refused for certain:
+    takes the chat back. May raise SwitchboardError: then the chat stays. None: the chat was there before."""
 
 
 @dataclass(frozen=True, slots=True)

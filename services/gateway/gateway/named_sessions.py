@@ -15,7 +15,6 @@ from chat.names import NAME_BYTES
 from gateway.dialect import Say, Visit
 from gateway.history_pages import read_history
 from gateway.ports import DialectSession, Sessions
-from gateway.remark import Remark
 
 _HISTORY_MESSAGES = 200
 """As many as a model is given; fewer where they are very long (`history_pages.py`)."""
@@ -102,7 +101,7 @@ class NamedSessions:
             if self._now_s() - visit.used_s > _TOUCH_S:
                 await self.find(visit.name)
                 visit.used_s = self._now_s()
-        return Remark(visit.chat_id, text, key_id=key_id) if key_id else Say(visit.chat_id, text)
+        return Say(visit.chat_id, text, key_id=key_id)
 
     def _explained(self, error: SwitchboardError) -> SwitchboardError:
         if error.code is not ErrorCode.NOT_FOUND:

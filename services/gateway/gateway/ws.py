@@ -23,7 +23,6 @@ from gateway.headcount import Headcount
 from gateway.hub import Hub
 from gateway.limits import CHATS_AT_ONCE, check_key, too_many_chats
 from gateway.ports import Sessions, Turns, Utterance
-from gateway.remark import Remark
 from gateway.settings import Limits
 from gateway.ws_client import Client
 
@@ -224,8 +223,7 @@ class WebSockets:
 
     async def _say(self, client: Client, user_id: str, said: Say) -> None:
         """Has something said, in a chat that the client is shown from then on. Raises: SwitchboardError."""
-        chat_id = said.chat_id
-        key_id, undo = (said.key_id, said.undo) if isinstance(said, Remark) else ("", None)
+        chat_id, undo = said.chat_id, said.undo
         if undo is not None:
             # It is shown once something was said in it, from there on: till then it may have to go again.
             self._check_room(client)
@@ -235,7 +233,7 @@ class WebSockets:
         client.said += 1
         key = said.key or (f"{client.key}:{client.said}" if client.key else "")
         try:
-            begun = await self._turns.begin(Utterance(chat_id, said.content, user_id, key, key_id=key_id))
+            begun = await self._turns.begin(Utterance(chat_id, said.content, user_id, key, key_id=said.key_id))
         except SwitchboardError as error:
             if error.code in _NOTHING_STORED:
                 # Its number goes to what is said next: who repeats what was said counts what was taken.

@@ -19,7 +19,6 @@ from gateway.hub import Hub
 from gateway.limits import CHATS_AT_ONCE
 from gateway.ports import Begun, ChangeBatch, Followed, Sessions, TurnState, Utterance
 from gateway.records import Connections
-from gateway.remark import Remark
 from gateway.settings import Limits
 from gateway.ws import PIPE, WebSockets
 
@@ -144,9 +143,9 @@ class MakingSocket(PlainSocket):
 
     async def read(self, text: str, visit: Visit) -> Command:
         if self.made:
-            return Remark(CHAT, text, key_id="api")
+            return Say(CHAT, text, key_id="api")
         self.made.append(CHAT)
-        return Remark(CHAT, text, key_id="api", undo=self._undo)
+        return Say(CHAT, text, key_id="api", undo=self._undo)
 
     async def _undo(self) -> None:
         self.undone.append(self.made.pop())

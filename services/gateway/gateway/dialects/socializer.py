@@ -66,7 +66,6 @@ from gateway.frame import Frame
 from gateway.http import caller_of, guarded_router, headers_of, status_of
 from gateway.openapi import responses
 from gateway.ports import Sessions
-from gateway.remark import Remark
 
 NAME = "socializer"
 _COOKIE = "access_token"
@@ -271,7 +270,7 @@ class SocializerSocket:
             session, created = await self._sessions.open_session(NAME, visit.name, chat, ttl_s=_LIFETIME_S)
             visit.chat_id = session.chat_id
             if created:
-                return Remark(visit.chat_id, content, undo=partial(self._forget, visit))
+                return Say(visit.chat_id, content, undo=partial(self._forget, visit))
         return Say(visit.chat_id, content)
 
     async def _forget(self, visit: SocializerVisit) -> None:

@@ -92,7 +92,6 @@ from gateway.http import caller_of, guarded_router, headers_of, status_of
 from gateway.limits import CHATS_AT_ONCE, too_many_chats
 from gateway.openapi import responses
 from gateway.ports import Sessions
-from gateway.remark import Remark
 
 NAME = "elogrants"
 _TITLE_CHARS = 80
@@ -270,7 +269,7 @@ class ElograntsSocket:
             visit.known += (session_id,)
         return Say(session_id, message)
 
-    async def _begin(self, visit: ElograntsVisit, message: str) -> Remark:
+    async def _begin(self, visit: ElograntsVisit, message: str) -> Say:
         sessions = self._services.sessions
         chat = Chat(
             id=visit.session_id,
@@ -288,7 +287,7 @@ class ElograntsSocket:
             if not (await sessions.get_chat(chat.id, NAME)).message_count:
                 await sessions.delete_chat(chat.id, reason="refused")
 
-        return Remark(chat.id, message, undo=undo)
+        return Say(chat.id, message, undo=undo)
 
     def renderer(self, variant: Hashable, chat_id: str) -> Renderer:
         """The variant: whether deltas are wanted."""
