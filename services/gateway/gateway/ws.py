@@ -219,7 +219,7 @@ class WebSockets:
         except SwitchboardError as error:
             failure, limited = error.failure, error.code is ErrorCode.RATE_LIMITED
             client.refused += limited
-            client.fail(_when_to_return(failure) if limited else failure, stays=client.refused <= _REFUSALS)
+            client.fail(when_to_return(failure) if limited else failure, stays=client.refused <= _REFUSALS)
 
     async def _say(self, client: Client, user_id: str, said: Say) -> None:
         """Has something said, in a chat that the client is shown from then on. Raises: SwitchboardError."""
@@ -259,12 +259,20 @@ async def _undone(undo: Callable[[], Awaitable[None]], chat_id: str) -> None:
         log.warning("chat_not_taken_back", extra={"chat_id": chat_id, "code": error.code.name})
 
 
-def _when_to_return(failure: Failure) -> Failure:
+def when_to_return(failure: Failure) -> Failure:
     """The same in words that say when to try again: an error frame has no header for it."""
     if failure.retry_after_s is None:
         return failure
-    wait = f"Try again in {max(1, math.ceil(failure.retry_after_s))} s."
-    return Failure(failure.code, f"{failure.message.rstrip('.')}. {wait}", failure.retry_after_s)
+    wait = _span(failure.retry_after_s)
+    return Failure(failure.code, f"{failure.message.rstrip('.')}. Try again in {wait}.", failure.retry_after_s)
+
+
+def _span(seconds: float) -> str:
+    """As people say it, rather too long than too short."""
+    for unit, length, most in (("s", 1, 120), ("minutes", 60, 120)):
+        if seconds <= most * length:
+            return f"{max(1, math.ceil(seconds / length))} {unit}"
+    return f"{math.ceil(seconds / 3600)} hours"
 
 
 def _resume(request: Request) -> tuple[Position | None, bool]:

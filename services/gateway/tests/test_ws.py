@@ -10,7 +10,7 @@ from typing import Any, cast
 import orjson
 import pytest
 import uvloop
-from chat.errors import ErrorCode, SwitchboardError
+from chat.errors import ErrorCode, Failure, SwitchboardError
 from chat.position import Position
 from fastapi import APIRouter
 from gateway.dialect import Command, Dialect, Handshake, Say, Visit
@@ -20,7 +20,7 @@ from gateway.limits import CHATS_AT_ONCE
 from gateway.ports import Begun, ChangeBatch, Followed, Sessions, TurnState, Utterance
 from gateway.records import Connections
 from gateway.settings import Limits
-from gateway.ws import PIPE, WebSockets
+from gateway.ws import PIPE, WebSockets, when_to_return
 
 from .fakes import CHAT, FakeLog, FakeSessions, FakeStream, batch
 from .plain import PlainSocket
@@ -595,3 +595,12 @@ async def test_clients_are_counted_by_dialect_and_by_chat() -> None:
         for client in clients:
             await client.leave()
         assert headcount.count() == {"plain": Connections(0, {}), "many": Connections(0, {})}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1 s"), (11.1, "12 s"), (120, "120 s"), (121, "3 minutes"), (7200, "120 minutes"), (7201, "3 hours")],
+)
+def test_when_to_return_is_said_as_people_say_it(seconds: float, said: str) -> None:
+    failure = when_to_return(Failure(ErrorCode.RATE_LIMITED, "Too many messages.", seconds))
+    assert failure.message == f"Too many messages. Try again in {said}."
