@@ -23,6 +23,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from gateway.about import Readiness, about_router
 from gateway.asyncapi import asyncapi_document
 from gateway.auth import Caller, bearer
+from gateway.body_limit import BodyLimit, Refusal
 from gateway.credential import Credential
 from gateway.dialect import Dialect
 from gateway.openapi import openapi_document, operation_id
@@ -46,14 +47,10 @@ _STATUS = {
     ErrorCode.API_KEY_REFUSED: 400,
     ErrorCode.CONTEXT_TOO_LONG: 400,
 }
-_THROWN_AWAY = 4
-"""Times the limit that is read of a body too large, before its sender is cut off."""
+_FRAMEWORKS = {413: ErrorCode.TOO_LARGE, 503: ErrorCode.OVERLOADED}
 _Result = TypeVar("_Result")
 _EXPOSED = ("Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate")
 """Headers that scripts of other origins may read."""
-
-Refusal = Callable[[Request, Exception], Awaitable[Response]]
-"""Answers a request with its failure."""
 
 
 def status_of(code: ErrorCode) -> int:
@@ -217,6 +214,7 @@ def http_application(
     readiness: Readiness,
     cors_origins: Sequence[str],
     body_bytes: int,
+    bodies_bytes: int,
     forwarded_allow_ips: str,
 ) -> Callable[[Any, Any, Any], Awaitable[None]]:
     """The ASGI application for HTTP."""
@@ -229,7 +227,7 @@ def http_application(
     refuse = _refusal(dialects)
     for kind in (SwitchboardError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, refuse)
-    app.add_middleware(_BodyLimit, limit=body_bytes, refuse=refuse)
+    app.add_middleware(BodyLimit, limit=body_bytes, all_bytes=bodies_bytes, refuse=refuse)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -259,7 +257,7 @@ def _refusal(dialects: Sequence[Dialect]) -> Refusal:
                 return response
             case HTTPException():
                 # The framework's own: an unknown path, a wrong method, a body that can't be read.
-                code = ErrorCode.TOO_LARGE if error.status_code == 413 else ErrorCode.INVALID_ARGUMENT
+                code = _FRAMEWORKS.get(error.status_code, ErrorCode.INVALID_ARGUMENT)
                 response = shape(SwitchboardError(code, error.detail))
                 response.status_code = error.status_code
                 response.headers.update(error.headers or {})
@@ -268,38 +266,3 @@ def _refusal(dialects: Sequence[Dialect]) -> Refusal:
                 return shape(SwitchboardError(ErrorCode.INTERNAL, "Something went wrong on our side."))
 
     return refuse
-
-
-class _BodyLimit:
-    """Refuses bodies over a size before they are read: FastAPI would take one of any size into memory."""
-
-    def __init__(self, app: Callable[[Any, Any, Any], Awaitable[None]], limit: int, refuse: Refusal) -> None:
-        self._app = app
-        self._limit = limit
-        self._refuse = refuse
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        # Of all that reading a body may raise, FastAPI lets only this through as it is.
-        error = HTTPException(413, f"The body is too large: at most {self._limit:,} bytes.")
-        read = 0
-
-        async def limited() -> Any:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._limit:
-                raise error
-            return message
-
-        if int(length) <= self._limit:
-            await self._app(scope, limited, send)
-            return
-        # Read and thrown away, within reason: a client that is still sending would see a reset instead of the answer.
-        while read < _THROWN_AWAY * self._limit:
-            message = await receive()
-            read += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                break
-        response = await self._refuse(Request(scope), error)
-        await response(scope, receive, send)

@@ -149,6 +149,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             readiness=gateway,
             cors_origins=settings.cors_origins,
             body_bytes=settings.limits.body_bytes,
+            bodies_bytes=settings.limits.bodies_bytes,
             forwarded_allow_ips=settings.forwarded_allow_ips,
         )
         server = QuietServer(_uvicorn(gateway, settings), lambda: log.info("ready", extra={"port": port}))

@@ -28,6 +28,9 @@ class Limits:
     that have not said yet what they want, there may be a few more (`server.py`)."""
     body_bytes: int
     """An HTTP request's body: a picture of 3 MiB is 4 in base64, and has a conversation beside it."""
+    bodies_bytes: int
+    """All bodies together that wait for their answers to begin, what is small of each not counted: more is answered
+    with 503. In memory they take some two and a half times that."""
     head_s: float
     """For a request's head, a WebSocket's handshake included, to come: more closes the connection."""
     stall_s: float
@@ -87,8 +90,8 @@ class Settings:
     linger_s: float
     """LINGER_SECONDS: how long a chat that nobody reads any more is still followed: a page reload comes back."""
     limits: Limits
-    """MAX_MESSAGE_BYTES, OUTBOX_BYTES, MAX_CONNECTIONS, MAX_BODY_BYTES, HEAD_SECONDS, STALL_SECONDS,
-    KEEP_ALIVE_SECONDS."""
+    """MAX_MESSAGE_BYTES, OUTBOX_BYTES, MAX_CONNECTIONS, MAX_BODY_BYTES, MAX_BODIES_BYTES, HEAD_SECONDS,
+    STALL_SECONDS, KEEP_ALIVE_SECONDS."""
 
 
 def read_settings(environment: Environment) -> Settings:
@@ -131,6 +134,7 @@ def read_settings(environment: Environment) -> Settings:
             outbox_bytes=environment.integer("OUTBOX_BYTES", 1024 * 1024, low=16 * 1024, high=64 * 1024 * 1024),
             connections=environment.integer("MAX_CONNECTIONS", 20_000, low=1, high=1_000_000),
             body_bytes=environment.integer("MAX_BODY_BYTES", 6 * 1024 * 1024, low=1024, high=64 * 1024 * 1024),
+            bodies_bytes=environment.integer("MAX_BODIES_BYTES", 128 * 1024 * 1024, low=1024, high=64 * 1024**3),
             head_s=environment.number("HEAD_SECONDS", 10, low=0.1, high=3600),
             stall_s=environment.number("STALL_SECONDS", 60, low=0.1, high=3600),
             # Longer than a load balancer's usual 60 s, so that it is never us who closes as it sends.

@@ -15,7 +15,14 @@ from websockets.frames import Opcode
 from .plain import PlainSocket, delta
 
 LIMITS = Limits(
-    message_bytes=100, outbox_bytes=1000, connections=10, body_bytes=1000, head_s=1, stall_s=1, keep_alive_s=1
+    message_bytes=100,
+    outbox_bytes=1000,
+    connections=10,
+    body_bytes=1000,
+    bodies_bytes=10**6,
+    head_s=1,
+    stall_s=1,
+    keep_alive_s=1,
 )
 
 

@@ -204,7 +204,8 @@ def in_process(*dialects: Dialect) -> httpx2.AsyncClient:
         sessions=cast("Sessions", None),
         readiness=cast("Readiness", None),
         cors_origins=(),
-        body_bytes=1000,
+        body_bytes=200_000,
+        bodies_bytes=100_000,
         forwarded_allow_ips="",
     )
     transport = httpx2.ASGITransport(application, raise_app_exceptions=False)
@@ -241,6 +242,37 @@ async def test_a_stream_does_not_keep_the_body_that_it_answers() -> None:
 
     async with in_process(Dialect("a", made)) as client:
         assert (await client.post("/a/stream", json={"a": "b"})).text == "kept: False"
+
+
+async def test_all_large_bodies_together_are_bounded_until_their_answers_begin() -> None:
+    async def admit(credential: str) -> Caller:
+        return Caller()
+
+    made = guarded_router("/a", "a", admit)
+    entered, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    @made.post("/wait")
+    async def wait(body: Annotated[dict[str, str], Body()]) -> dict[str, int]:
+        entered.release()
+        await go_on.wait()
+        return {"length": len(body["text"])}
+
+    async with in_process(Dialect("a", made)) as client, asyncio.TaskGroup() as tasks:
+        large = {"text": "x" * 150_000}
+        first = tasks.create_task(client.post("/a/wait", json=large))
+        await entered.acquire()
+        refused = await client.post("/a/wait", json=large)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "try again" in refused.json()["detail"]
+        small = tasks.create_task(client.post("/a/wait", json={"text": "x" * 60_000}))
+        await entered.acquire()
+        go_on.set()
+        assert (await first).json() == {"length": 150_000}
+        assert (await small).json() == {"length": 60_000}
+        for _ in range(5):
+            assert (await client.post("/a/wait", json=large)).status_code == 200
+            assert (await client.post("/a/wait", json={"text": "x" * 200_000})).status_code == 413
+            assert (await client.post("/a/wait", json={"no": 5})).status_code == 422
 
 
 async def test_browsers_of_an_allowed_origin_may_read_and_no_others(system: System) -> None:

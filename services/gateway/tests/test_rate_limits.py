@@ -87,6 +87,7 @@ def application(*dialects: Dialect) -> Any:
         readiness=cast("Readiness", None),
         cors_origins=("https://ok.example",),
         body_bytes=10_000,
+        bodies_bytes=10_000,
         forwarded_allow_ips="",
     )
 

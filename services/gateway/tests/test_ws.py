@@ -27,7 +27,14 @@ from .plain import PlainSocket
 from .story import Story
 
 LIMITS = Limits(
-    message_bytes=100, outbox_bytes=1000, connections=3, body_bytes=1000, head_s=1, stall_s=1, keep_alive_s=1
+    message_bytes=100,
+    outbox_bytes=1000,
+    connections=3,
+    body_bytes=1000,
+    bodies_bytes=10**6,
+    head_s=1,
+    stall_s=1,
+    keep_alive_s=1,
 )
 
 
