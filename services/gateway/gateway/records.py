@@ -128,6 +128,8 @@ class TargetReport:
     reset_timeout_s: float
     last_failure_at_us: int | None
     configured: bool
+    cooling_until_us: int | None = None
+    """It is left alone until then, because its provider asked for it or refused the key."""
 
 
 @dataclass(frozen=True, slots=True)

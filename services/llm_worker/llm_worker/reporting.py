@@ -1,7 +1,8 @@
 """What this worker finds of its targets, told to the session service, so that any replica can say how they stand.
 
-Told every eight seconds, and at once when a breaker opened, closed, or let a probe through; nothing is polled. That an
-open breaker's time has passed is said by the next report. See docs/subsystems/providers.md.
+Told every eight seconds, and at once when a breaker opened, closed, or let a probe through, or a target begins to cool
+down; nothing is polled. That an open breaker's time has passed is said by the next report. See
+docs/subsystems/providers.md.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ class Reporter:
 
     def _told(self, target: Target) -> report_pb2.TargetReport:
         status = target.status()
-        last = status.last_failure_at_s
+        last, cooling_until = status.last_failure_at_s, status.cooling_until_s
         return report_pb2.TargetReport(
             provider=target.provider.name,
             model=target.model.id,
@@ -99,4 +100,5 @@ class Reporter:
             reset_timeout=codec.duration(self._settings.reset_timeout_s),
             last_failure_at=None if last is None else codec.timestamp(round(last * 1_000_000)),
             configured=target.configured,
+            cooling_down_until=None if cooling_until is None else codec.timestamp(round(cooling_until * 1_000_000)),
         )

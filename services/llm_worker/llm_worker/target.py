@@ -27,7 +27,8 @@ class TargetStatus:
 class Target:
     """Asked with the platform's key; with a user's it is an `OwnTarget`.
 
-    `clock` gives seconds that never go back, `wall_clock` seconds since 1970. `changed`: as the breaker's.
+    `clock` gives seconds that never go back, `wall_clock` seconds since 1970. `changed`: as the breaker's,
+    and called when it begins to cool down.
     """
 
     own_key = False
@@ -54,6 +55,7 @@ class Target:
             clock=clock,
             changed=changed,
         )
+        self._changed = changed
         self._settings = settings
         self._clock = clock
         self._wall_clock = wall_clock
@@ -111,3 +113,4 @@ class Target:
     def _cool_down(self, seconds: float) -> None:
         until = self._clock() + min(seconds, self._settings.max_cooldown_s)
         self._cooling_until = max(self._cooling_until, until)
+        self._changed()

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#switchboard/session/v1/report.proto\x12\x16switchboard.session.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0breported_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x07gateway\x18\x03 \x01(\x0b\x32%.switchboard.session.v1.GatewayReportH\x00\x12\x36\n\x06worker\x18\x04 \x01(\x0b\x32$.switchboard.session.v1.WorkerReportH\x00\x42\x06\n\x04kind\"M\n\rGatewayReport\x12<\n\x08\x64ialects\x18\x01 \x03(\x0b\x32*.switchboard.session.v1.DialectConnections\"\xb2\x01\n\x12\x44ialectConnections\x12\x0f\n\x07\x64ialect\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r\x12G\n\x07\x62y_chat\x18\x03 \x03(\x0b\x32\x36.switchboard.session.v1.DialectConnections.ByChatEntry\x1a-\n\x0b\x42yChatEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"E\n\x0cWorkerReport\x12\x35\n\x07targets\x18\x01 \x03(\x0b\x32$.switchboard.session.v1.TargetReport\"\x8e\x02\n\x0cTargetReport\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x35\n\x07\x63ircuit\x18\x03 \x01(\x0e\x32$.switchboard.session.v1.CircuitState\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\r\x12\x19\n\x11\x66\x61ilure_threshold\x18\x05 \x01(\r\x12\x30\n\rreset_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0flast_failure_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconfigured\x18\x08 \x01(\x08\"A\n\rReportRequest\x12\x30\n\x07replica\x18\x01 \x01(\x0b\x32\x1f.switchboard.session.v1.Replica\"\x10\n\x0eReportResponse\"#\n\rRetireRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\"\x10\n\x0eRetireResponse\"\x14\n\x12ListReportsRequest\"H\n\x13ListReportsResponse\x12\x31\n\x08replicas\x18\x01 \x03(\x0b\x32\x1f.switchboard.session.v1.Replica*|\n\x0c\x43ircuitState\x12\x1d\n\x19\x43IRCUIT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43IRCUIT_STATE_CLOSED\x10\x01\x12\x16\n\x12\x43IRCUIT_STATE_OPEN\x10\x02\x12\x1b\n\x17\x43IRCUIT_STATE_HALF_OPEN\x10\x03\x32\xa9\x02\n\rReportService\x12W\n\x06Report\x12%.switchboard.session.v1.ReportRequest\x1a&.switchboard.session.v1.ReportResponse\x12W\n\x06Retire\x12%.switchboard.session.v1.RetireRequest\x1a&.switchboard.session.v1.RetireResponse\x12\x66\n\x0bListReports\x12*.switchboard.session.v1.ListReportsRequest\x1a+.switchboard.session.v1.ListReportsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#switchboard/session/v1/report.proto\x12\x16switchboard.session.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n\x07Replica\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0breported_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x07gateway\x18\x03 \x01(\x0b\x32%.switchboard.session.v1.GatewayReportH\x00\x12\x36\n\x06worker\x18\x04 \x01(\x0b\x32$.switchboard.session.v1.WorkerReportH\x00\x42\x06\n\x04kind\"M\n\rGatewayReport\x12<\n\x08\x64ialects\x18\x01 \x03(\x0b\x32*.switchboard.session.v1.DialectConnections\"\xb2\x01\n\x12\x44ialectConnections\x12\x0f\n\x07\x64ialect\x18\x01 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x02 \x01(\r\x12G\n\x07\x62y_chat\x18\x03 \x03(\x0b\x32\x36.switchboard.session.v1.DialectConnections.ByChatEntry\x1a-\n\x0b\x42yChatEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"E\n\x0cWorkerReport\x12\x35\n\x07targets\x18\x01 \x03(\x0b\x32$.switchboard.session.v1.TargetReport\"\xc6\x02\n\x0cTargetReport\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x35\n\x07\x63ircuit\x18\x03 \x01(\x0e\x32$.switchboard.session.v1.CircuitState\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\r\x12\x19\n\x11\x66\x61ilure_threshold\x18\x05 \x01(\r\x12\x30\n\rreset_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x0flast_failure_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nconfigured\x18\x08 \x01(\x08\x12\x36\n\x12\x63ooling_down_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\rReportRequest\x12\x30\n\x07replica\x18\x01 \x01(\x0b\x32\x1f.switchboard.session.v1.Replica\"\x10\n\x0eReportResponse\"#\n\rRetireRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\"\x10\n\x0eRetireResponse\"\x14\n\x12ListReportsRequest\"H\n\x13ListReportsResponse\x12\x31\n\x08replicas\x18\x01 \x03(\x0b\x32\x1f.switchboard.session.v1.Replica*|\n\x0c\x43ircuitState\x12\x1d\n\x19\x43IRCUIT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43IRCUIT_STATE_CLOSED\x10\x01\x12\x16\n\x12\x43IRCUIT_STATE_OPEN\x10\x02\x12\x1b\n\x17\x43IRCUIT_STATE_HALF_OPEN\x10\x03\x32\xa9\x02\n\rReportService\x12W\n\x06Report\x12%.switchboard.session.v1.ReportRequest\x1a&.switchboard.session.v1.ReportResponse\x12W\n\x06Retire\x12%.switchboard.session.v1.RetireRequest\x1a&.switchboard.session.v1.RetireResponse\x12\x66\n\x0bListReports\x12*.switchboard.session.v1.ListReportsRequest\x1a+.switchboard.session.v1.ListReportsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DIALECTCONNECTIONS_BYCHATENTRY']._loaded_options = None
   _globals['_DIALECTCONNECTIONS_BYCHATENTRY']._serialized_options = b'8\001'
-  _globals['_CIRCUITSTATE']._serialized_start=1163
-  _globals['_CIRCUITSTATE']._serialized_end=1287
+  _globals['_CIRCUITSTATE']._serialized_start=1219
+  _globals['_CIRCUITSTATE']._serialized_end=1343
   _globals['_REPLICA']._serialized_start=129
   _globals['_REPLICA']._serialized_end=321
   _globals['_GATEWAYREPORT']._serialized_start=323
@@ -48,19 +48,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERREPORT']._serialized_start=583
   _globals['_WORKERREPORT']._serialized_end=652
   _globals['_TARGETREPORT']._serialized_start=655
-  _globals['_TARGETREPORT']._serialized_end=925
-  _globals['_REPORTREQUEST']._serialized_start=927
-  _globals['_REPORTREQUEST']._serialized_end=992
-  _globals['_REPORTRESPONSE']._serialized_start=994
-  _globals['_REPORTRESPONSE']._serialized_end=1010
-  _globals['_RETIREREQUEST']._serialized_start=1012
-  _globals['_RETIREREQUEST']._serialized_end=1047
-  _globals['_RETIRERESPONSE']._serialized_start=1049
-  _globals['_RETIRERESPONSE']._serialized_end=1065
-  _globals['_LISTREPORTSREQUEST']._serialized_start=1067
-  _globals['_LISTREPORTSREQUEST']._serialized_end=1087
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=1089
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=1161
-  _globals['_REPORTSERVICE']._serialized_start=1290
-  _globals['_REPORTSERVICE']._serialized_end=1587
+  _globals['_TARGETREPORT']._serialized_end=981
+  _globals['_REPORTREQUEST']._serialized_start=983
+  _globals['_REPORTREQUEST']._serialized_end=1048
+  _globals['_REPORTRESPONSE']._serialized_start=1050
+  _globals['_REPORTRESPONSE']._serialized_end=1066
+  _globals['_RETIREREQUEST']._serialized_start=1068
+  _globals['_RETIREREQUEST']._serialized_end=1103
+  _globals['_RETIRERESPONSE']._serialized_start=1105
+  _globals['_RETIRERESPONSE']._serialized_end=1121
+  _globals['_LISTREPORTSREQUEST']._serialized_start=1123
+  _globals['_LISTREPORTSREQUEST']._serialized_end=1143
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=1145
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=1217
+  _globals['_REPORTSERVICE']._serialized_start=1346
+  _globals['_REPORTSERVICE']._serialized_end=1643
 # @@protoc_insertion_point(module_scope)

@@ -198,6 +198,7 @@ class TargetReport(_message.Message):
     RESET_TIMEOUT_FIELD_NUMBER: _builtins.int
     LAST_FAILURE_AT_FIELD_NUMBER: _builtins.int
     CONFIGURED_FIELD_NUMBER: _builtins.int
+    COOLING_DOWN_UNTIL_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name in the configuration."""
     model: _builtins.str
@@ -216,6 +217,10 @@ class TargetReport(_message.Message):
     def last_failure_at(self) -> _timestamp_pb2.Timestamp:
         """Absent: none since the worker started."""
 
+    @_builtins.property
+    def cooling_down_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is left alone because its provider asked for it, or refused the key; absent: it is not."""
+
     def __init__(
         self,
         *,
@@ -227,10 +232,11 @@ class TargetReport(_message.Message):
         reset_timeout: _duration_pb2.Duration | None = ...,
         last_failure_at: _timestamp_pb2.Timestamp | None = ...,
         configured: _builtins.bool = ...,
+        cooling_down_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_failure_at", b"last_failure_at", "reset_timeout", b"reset_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cooling_down_until", b"cooling_down_until", "last_failure_at", b"last_failure_at", "reset_timeout", b"reset_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit", b"circuit", "configured", b"configured", "failure_threshold", b"failure_threshold", "failures", b"failures", "last_failure_at", b"last_failure_at", "model", b"model", "provider", b"provider", "reset_timeout", b"reset_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit", b"circuit", "configured", b"configured", "cooling_down_until", b"cooling_down_until", "failure_threshold", b"failure_threshold", "failures", b"failures", "last_failure_at", b"last_failure_at", "model", b"model", "provider", b"provider", "reset_timeout", b"reset_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -136,4 +136,5 @@ def _target(proto: report_pb2.TargetReport) -> TargetReport:
         reset_timeout_s=codec.seconds(proto.reset_timeout),
         last_failure_at_us=codec.time_us(proto.last_failure_at) if proto.HasField("last_failure_at") else None,
         configured=proto.configured,
+        cooling_until_us=codec.time_us(proto.cooling_down_until) if proto.HasField("cooling_down_until") else None,
     )

@@ -43,7 +43,7 @@ def someone(stack: Stack, name: str = "user") -> User:
     return User(stack, f"{name} {uuid.uuid4()}")
 
 
-async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
+async def eventually(look: Callable[[], Awaitable[object]]) -> None:
     """Asks until it is so; the system tells others by and by."""
     async with asyncio.timeout(60):
         while not await look():
@@ -339,6 +339,24 @@ async def test_how_the_services_stand_is_told_as_printed(whole: Stack) -> None:
     assert (tested["success"], tested["data"]["redis"]) == (True, "connected")
     assert tested["data"]["user_info"] == {"user_id": user.id, "username": user.id}
     assert tested["data"]["websocket_url"].startswith("ws://")
+
+
+async def test_each_target_and_its_cooldown_apart_from_its_failures_can_be_seen(whole: Stack) -> None:
+    user = someone(whole)
+
+    async def cooling() -> list[dict[str, Any]]:
+        targets = (await user.good("GET", "/langchain/health?fields=all"))["data"]["targets"]
+        return [one for one in targets if one["cooling_down_until"]]
+
+    models = {"claude-sonnet-4-5": "anthropic", "gpt-4.1-mini": "openai"}
+    targets = (await user.good("GET", "/services/status?fields=all"))["data"]["langchain_service"]["targets"]
+    assert {one["model"]: one["provider"] for one in targets}.items() >= models.items()
+    limited = {"openai": {"status": 429, "retry_after": 60}, "*": {"text": "Hi"}}
+    await user.good("POST", "/openai/test", {"message": plan(**limited), "model": "gpt-4.1-mini"})
+    await eventually(cooling)
+    [target] = await cooling()
+    assert (target["model"], target["state"], target["failure_count"]) == ("gpt-4.1-mini", "CLOSED", 0)
+    assert target["last_failure_time"] is None
 
 
 async def _healthy(user: User) -> bool:

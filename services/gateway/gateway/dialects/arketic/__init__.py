@@ -47,7 +47,8 @@ What the document leaves open:
   sees all that is said from then on.
 - A whole number in `message_metadata` beyond 2^53 is refused: 422.
 - `?events=all` adds `reply_to_id` and `message_metadata` to messages, and the frames `message_edited`,
-  `participant_added`, `participant_removed`, `chat_updated` and `chat_deleted`. Over HTTP `?fields=all` adds the two.
+  `participant_added`, `participant_removed`, `chat_updated` and `chat_deleted`. Over HTTP `?fields=all` adds the two,
+  and to the two health checks each target's breaker, and until when it is left alone.
 - `Idempotency-Key` makes sending, asking and regenerating repeatable.
 - The "LangChain service" is our worker: see `health.py`. Its breakers open after 5 failures for 25 s. Statistics are of
   all replicas as they last reported, every few seconds.

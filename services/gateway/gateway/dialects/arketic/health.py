@@ -99,14 +99,30 @@ class Health:
     def breaker_object(self) -> dict[str, Any]:
         """The document's `circuit_breaker`."""
         worst = self.worst
-        last_us = worst.last_failure_at_us if worst else None
         return {
             "state": self.state,
             "failure_count": worst.failures if worst else 0,
             "failure_threshold": worst.failure_threshold if worst else _USUAL_THRESHOLD,
             "timeout_seconds": round(worst.reset_timeout_s if worst else _USUAL_TIMEOUT_S),
-            "last_failure_time": None if last_us is None else timestamp(last_us),
+            "last_failure_time": _time(worst.last_failure_at_us if worst else None),
         }
+
+    def targets_object(self) -> list[dict[str, Any]]:
+        """Each target as each worker finds it."""
+        return [
+            {
+                "worker": number,
+                "provider": target.provider,
+                "model": target.model,
+                "state": target.circuit.name,
+                "failure_count": target.failures,
+                "last_failure_time": _time(target.last_failure_at_us),
+                "cooling_down_until": _time(target.cooling_until_us),
+            }
+            for number, worker in enumerate(self.deployment.workers, 1)
+            for target in worker
+            if target.configured
+        ]
 
     def brief_object(self) -> dict[str, Any]:
         """What goes with an answer."""
@@ -121,6 +137,10 @@ class Health:
             "active_chats": len(by_chat),
             "connections_per_chat": by_chat,
         }
+
+
+def _time(at_us: int | None) -> str | None:
+    return None if at_us is None else timestamp(at_us)
 
 
 async def look(replicas: Replicas) -> Health:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 
 from gateway.dialect import Services
 from gateway.dialects.arketic.access import shown_name
+from gateway.dialects.arketic.chats import Fields
 from gateway.dialects.arketic.health import SERVICE_URL, examine, look
 from gateway.dialects.arketic.status_replies import ConnectionTested, HealthChecked, ServicesChecked, Stats
 from gateway.dialects.arketic.wire import micros, timestamp
@@ -32,7 +33,7 @@ def add_status(router: APIRouter, services: Services) -> None:
         }
 
     @router.get("/langchain/health", response_model=HealthChecked, response_model_exclude_unset=True)
-    async def langchain_health() -> dict[str, Any]:
+    async def langchain_health(fields: Fields = "document") -> dict[str, Any]:
         """How the workers and their breakers stand."""
         health = await examine(services.replicas, services.models, services.now_s)
         content = {
@@ -41,13 +42,15 @@ def add_status(router: APIRouter, services: Services) -> None:
             "integration_status": "active",
             "fallback_available": health.has_fallback,
         }
+        if fields == "all":
+            content["targets"] = health.targets_object()
         return done("LangChain service health check completed", content)
 
     @router.get("/services/status", response_model=ServicesChecked, response_model_exclude_unset=True)
-    async def services_status() -> dict[str, Any]:
+    async def services_status(fields: Fields = "document") -> dict[str, Any]:
         """All services at once."""
         health = await examine(services.replicas, services.models, services.now_s)
-        content = {
+        content: dict[str, Any] = {
             "langchain_service": {
                 "health": health.service_object(),
                 "circuit_breaker": health.breaker_object(),
@@ -67,6 +70,8 @@ def add_status(router: APIRouter, services: Services) -> None:
                 "health_monitoring": "enabled",
             },
         }
+        if fields == "all":
+            content["langchain_service"]["targets"] = health.targets_object()
         return done("Services status check completed", content)
 
     @router.post("/test/connection", response_model=ConnectionTested, response_model_exclude_unset=True)

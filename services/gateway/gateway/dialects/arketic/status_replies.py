@@ -66,13 +66,27 @@ class BreakerState(BaseModel):
     last_failure_time: Timestamp | None
 
 
+class TargetState(BaseModel):
+    """One model of one provider, as one worker finds it."""
+
+    worker: int
+    provider: str
+    model: str
+    state: Circuit
+    failure_count: int
+    last_failure_time: Timestamp | None
+    cooling_down_until: Timestamp | None
+    """Its provider asked to be left alone until then, or refused the key: no failure."""
+
+
 class HealthCheck(BaseModel):
-    """How the workers and their breakers stand."""
+    """How the workers and their breakers stand. `targets` with `?fields=all` alone."""
 
     service_health: ServiceHealth
     circuit_breaker: BreakerState
     integration_status: Literal["active"]
     fallback_available: bool
+    targets: list[TargetState] = []
 
 
 class HealthChecked(BaseModel):
@@ -96,11 +110,12 @@ class HealthChecked(BaseModel):
 
 
 class LangchainService(BaseModel):
-    """The workers."""
+    """The workers. `targets` with `?fields=all` alone."""
 
     health: ServiceHealth
     circuit_breaker: BreakerState
     base_url: str
+    targets: list[TargetState] = []
 
 
 class WebsocketManager(BaseModel):
