@@ -84,9 +84,13 @@ def json_object(value: Struct) -> dict[str, Any]:
     return {key: _whole(item) for key, item in made.items()}
 
 
+_EXACT = 2.0**53
+"""Up to here a double holds every whole number; beyond, an int would only look exact, and JSON's 64 bits end soon."""
+
+
 def _whole(value: Any) -> Any:
     match value:
-        case float() if value.is_integer():
+        case float() if value.is_integer() and abs(value) <= _EXACT:
             return int(value)
         case dict():
             return {key: _whole(item) for key, item in value.items()}
@@ -272,6 +276,7 @@ def chat_to_proto(chat: Chat) -> chat_pb2.Chat:
         last_activity_at=timestamp(chat.last_activity_at_us),
         message_count=chat.message_count,
         usage=usage_to_proto(chat.usage),
+        revision=chat.revision,
         archived_at=None if chat.archived_at_us is None else timestamp(chat.archived_at_us),
     )
 
@@ -289,6 +294,7 @@ def chat_from_proto(proto: chat_pb2.Chat) -> Chat:
         last_activity_at_us=time_us(proto.last_activity_at),
         message_count=proto.message_count,
         usage=usage_from_proto(proto.usage),
+        revision=proto.revision,
         archived_at_us=time_us(proto.archived_at) if proto.HasField("archived_at") else None,
     )
 

@@ -31,6 +31,7 @@ class ErrorCode(IntEnum):
     LEASE_LOST = 17
     INTERNAL = 18
     CANCELLED = 19
+    CONFLICT = 20
 
 
 RETRYABLE = frozenset(

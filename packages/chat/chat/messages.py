@@ -169,3 +169,5 @@ class Chat:
     message_count: int = 0
     archived_at_us: int | None = None
     usage: Usage = Usage(0, 0)
+    revision: int = 0
+    """Of its settings; 0: not known."""

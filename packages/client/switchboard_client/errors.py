@@ -38,6 +38,7 @@ class ErrorCode(StrEnum):
     LEASE_LOST = "LEASE_LOST"
     INTERNAL = "INTERNAL"
     CANCELLED = "CANCELLED"
+    CONFLICT = "CONFLICT"
 
 
 RETRYABLE = frozenset(

@@ -149,7 +149,7 @@ def test_the_table_of_errors_says_what_the_client_repeats() -> None:
             told[ErrorCode(reason)] = repeated
     assert {code for code, repeated in told.items() if repeated == "yes"} == ON_THE_WAY
     assert {code for code, repeated in told.items() if repeated == "if asked"} == AT_A_PROVIDER
-    of_chats = {"PERMISSION_DENIED", "ALREADY_EXISTS", "QUEUE_FULL", "LEASE_LOST", "CANCELLED"}
+    of_chats = {"PERMISSION_DENIED", "ALREADY_EXISTS", "QUEUE_FULL", "LEASE_LOST", "CANCELLED", "CONFLICT"}
     assert set(ErrorCode) - told.keys() == of_chats
 
 

@@ -39,6 +39,7 @@ _STATUS: dict[str, grpc.StatusCode] = {
     "LEASE_LOST": grpc.StatusCode.ABORTED,
     "INTERNAL": grpc.StatusCode.INTERNAL,
     "CANCELLED": grpc.StatusCode.CANCELLED,
+    "CONFLICT": grpc.StatusCode.ABORTED,
 }
 # What a status without our details means: it was made by gRPC itself, on either side or between.
 _REASON: dict[grpc.StatusCode, str] = {

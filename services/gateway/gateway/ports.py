@@ -192,7 +192,7 @@ class Sessions(Protocol):
     async def update_chat(self, chat: Chat, *, user_id: str = "") -> Chat:
         """Replaces title, description, answers, attributes and archived_at; its readers see ChatUpdated.
 
-        Raises: NOT_FOUND, PERMISSION_DENIED.
+        Raises: NOT_FOUND, PERMISSION_DENIED, CONFLICT (it has changed since `chat` was read: nothing was replaced).
         """
         ...
 

@@ -7,7 +7,7 @@ with its text kept: a part is never called the whole. See docs/subsystems/provid
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,6 +101,8 @@ class _Answering:
         self._teller = Teller(sink)
         self._runs: list[RunningAttempt] = []
         self._continuations = 0
+        self._refused: dict[int, int] = {}
+        """Places that are not to be asked the same again, and how much was said when they were asked."""
         self._fitting = Fitting(question, targets, sink.text, asking.max_output_tokens)
 
     @property
@@ -139,15 +141,22 @@ class _Answering:
         first = await self._prepare(step, race)
         runs: dict[asyncio.Future[Any], tuple[_Step, RunningAttempt]] = {}
         runs[asyncio.create_task(first.run())] = (step, first)
+        other = None
         try:
             ended, _ = await asyncio.wait({*runs, race.won}, timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
             other = self._choose(self._others(step.at)) if not ended and self._asking.hedging.spend() else None
             if other is not None:
                 second = await self._prepare(other, race)
-                runs[asyncio.create_task(second.run())] = (other, second)
-            while not race.won.done() and (under_way := {task for task in runs if not task.done()}):
+                if race.won.done() or any(task.done() for task in runs):
+                    # While it was counted.
+                    self._runs.remove(second)
+                else:
+                    runs[asyncio.create_task(second.run())] = (other, second)
+            ends = None
+            while not race.won.done() and ends is None and (under_way := {task for task in runs if not task.done()}):
                 await asyncio.wait({race.won, *under_way}, return_when=asyncio.FIRST_COMPLETED)
-            counts = race.winner or first
+                ends = self._refusal(runs)
+            counts = race.winner or ends or first
             for task, (_, run) in runs.items():
                 if run is not counts:
                     task.cancel()
@@ -156,9 +165,20 @@ class _Answering:
             for task in runs:
                 task.cancel()
             await asyncio.wait(runs)
+            if other is not None:
+                # For the case that it never ran.
+                other.permit.drop()
         errors = {run: self._noted(its, task.result()) for task, (its, run) in runs.items() if not task.cancelled()}
         its_step, run = next(each for each in runs.values() if each[1] is counts)
         return its_step, run, errors[run]
+
+    def _refusal(self, runs: Mapping[asyncio.Future[Any], tuple[_Step, RunningAttempt]]) -> RunningAttempt | None:
+        """Of a race, who was told what no other target may be asked to answer either."""
+        for task, (step, run) in runs.items():
+            error = task.result() if task.done() else None
+            if error is not None and not self._targets[step.at].rule(error).next:
+                return run
+        return None
 
     async def _prepare(self, step: _Step, race: Race | None = None) -> RunningAttempt:
         target, said, manner = self._targets[step.at], self._sink.text, step.manner
@@ -226,8 +246,11 @@ class _Answering:
         """The first place whose target may be asked now."""
         if self._teller.called or (self._sink.text and self._continuations >= self._asking.retries.max_continuations):
             return None
+        said = len(self._sink.text)
         for at in places:
             target = self._targets[at]
+            if self._refused.get(at) == said:
+                continue
             if at in self._fitting.places and self._retries.may_ask(at) and (permit := target.admit()) is not None:
                 return _Step(at, permit, Manner.PREFILLED if target.model.prefill else Manner.INSTRUCTED)
         return None
@@ -237,6 +260,8 @@ class _Answering:
         if error is None:
             return None
         target = self._targets[step.at]
+        if target.rule(error).again is Again.NEVER:
+            self._refused[step.at] = len(self._sink.text)
         log.log(
             logging.ERROR if target.rule(error).loud else logging.WARNING,
             "attempt failed",

@@ -83,6 +83,8 @@ class RunningAttempt:
         self._ended_at = self._started_at
         self._first_token_at: float | None = None
         self._chars_before = len(teller.sink.text)
+        self._chars = self._chars_before
+        """What there is of the answer, with all that was made beside it."""
         self._made = 0.0
         """The weight of what it has made, where nobody else counts."""
         self._anew = order.anew
@@ -134,7 +136,7 @@ class RunningAttempt:
         return race is not None and race.winner not in (None, self)
 
     async def _stream(self, watch: ContentWatch) -> None:
-        sink, chars = self._teller.sink, self._chars_before
+        sink = self._teller.sink
         async with aclosing(self._order.target.stream(self._order.request)) as pieces:
             if self._order.seam is not None and await self._cross(self._order.seam, pieces, watch):
                 return
@@ -144,18 +146,20 @@ class RunningAttempt:
                     await self._note_first(watch)
                     with watch.held():
                         await self._begin(piece)
+                if piece.reasoning:
+                    await self._reason(piece, watch)
                 if piece.text:
                     room = sink.write(piece.text)
                     if room is not None:
                         with watch.held():
                             await room
-                if piece.reasoning or piece.tool_calls:
-                    chars += await self._pass_on(piece, watch)
+                    self._chars += len(piece.text)
+                if piece.tool_calls:
+                    await self._call_tools(piece, watch)
                 if piece.finish_reason:
                     self._finish(piece)
                     return
-                chars += len(piece.text)
-                if chars > MAX_ANSWER_CHARS:
+                if self._chars > MAX_ANSWER_CHARS:
                     self.finish_reason = FinishReason.LENGTH
                     return
 
@@ -169,6 +173,11 @@ class RunningAttempt:
             watch.seen()
             if self._first_token_at is None:
                 await self._note_first(watch)
+            if piece.reasoning:
+                await self._reason(piece, watch)
+                if self._chars > MAX_ANSWER_CHARS:
+                    # All of it is reasoning: nothing goes on.
+                    raise ProviderError(Outcome.NOT_CONTINUED)
             text = seam.feed(piece.text) if piece.text else None
             if text is None:
                 if not piece.finish_reason and not piece.tool_calls:
@@ -183,28 +192,33 @@ class RunningAttempt:
                 if room is not None:
                     await room
             if piece.tool_calls:
-                await self._pass_on(piece, watch)
+                await self._call_tools(piece, watch)
             if piece.finish_reason:
                 self._finish(piece)
                 return True
             return False
         return False
 
-    async def _pass_on(self, piece: Piece, watch: ContentWatch) -> int:
-        """What is no text; its characters."""
-        sink, rooms = self._teller.sink, []
-        if piece.reasoning:
-            rooms.append(sink.reason(piece.reasoning))
-        if piece.tool_calls:
-            self._teller.called = True
-            rooms.append(sink.call_tools(piece.tool_calls))
-        for room in rooms:
-            if room is not None:
-                with watch.held():
-                    await room
-        texts = (piece.reasoning, *(delta.arguments for delta in piece.tool_calls))
-        self._made += sum(map(weigh_text, texts))
-        return sum(map(len, texts))
+    async def _reason(self, piece: Piece, watch: ContentWatch) -> None:
+        self._count_beside(piece.reasoning)
+        room = self._teller.sink.reason(piece.reasoning)
+        if room is not None:
+            with watch.held():
+                await room
+
+    async def _call_tools(self, piece: Piece, watch: ContentWatch) -> None:
+        self._teller.called = True
+        for delta in piece.tool_calls:
+            self._count_beside(delta.id + delta.name + delta.arguments)
+        room = self._teller.sink.call_tools(piece.tool_calls)
+        if room is not None:
+            with watch.held():
+                await room
+
+    def _count_beside(self, text: str) -> None:
+        """What is made beside the answer's text is bounded, and paid for, all the same."""
+        self._chars += len(text)
+        self._made += weigh_text(text)
 
     async def _note_first(self, watch: ContentWatch) -> None:
         self._first_token_at = self._clock()

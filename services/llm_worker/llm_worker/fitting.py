@@ -6,6 +6,7 @@ nobody: the provider does. See docs/subsystems/providers.md, "What fits".
 
 import asyncio
 from collections.abc import Iterable
+from itertools import chain
 
 from llm_worker.context import Question
 from llm_worker.continuation import Manner, compose
@@ -13,7 +14,7 @@ from llm_worker.outcome import ProviderError
 from llm_worker.own_target import AnyTarget
 from llm_worker.provider import ProviderRequest
 from llm_worker.tokens import weigh_text
-from llm_worker.window import NEAR, Weighed, room_of
+from llm_worker.window import NEAR, Weighed, room_of, window_of
 
 COUNT_S = 1.0
 """For a provider's own count of a request's tokens; without it the estimate stands."""
@@ -28,11 +29,20 @@ class Fitting:
         self._targets = targets
         self._max_output_tokens = question.max_output_tokens or max_output_tokens
         self._enlarged = False
-        rooms = [room_of(target.model, self._max_output_tokens) for target in targets]
         least = self._weighed.least + weigh_text(said)
-        fitting = [at for at, room in enumerate(rooms) if targets[at].meter.tokens(least) <= room]
-        self.places = frozenset(fitting or (at for at, room in enumerate(rooms) if room == max(rooms)))
-        """Where the targets have room; where none has, those with the largest window."""
+        self.places = frozenset(chain.from_iterable(self._roomy(least, own_key) for own_key in (True, False)))
+        """Where the targets have room; of a purse of which none has, those with the largest window: whether a question
+        is too long for a user's own key is for its provider to say, before ours is asked."""
+
+    def _roomy(self, least: float, own_key: bool) -> Iterable[int]:
+        """Of one purse."""
+        rooms = {
+            at: room_of(target.model, self._max_output_tokens)
+            for at, target in enumerate(self._targets)
+            if target.own_key is own_key
+        }
+        fitting = [at for at, room in rooms.items() if self._targets[at].meter.tokens(least) <= room]
+        return fitting or (at for at, room in rooms.items() if room == max(rooms.values()))
 
     def larger(self, at: int) -> Iterable[int]:
         """A target's window was too small: the places with a larger one, of the same purse, in order. None the second
@@ -44,7 +54,7 @@ class Fitting:
         self.places = frozenset(
             other
             for other, target in enumerate(self._targets)
-            if target.model.context_tokens > small.model.context_tokens and target.own_key == small.own_key
+            if window_of(target.model) > window_of(small.model) and target.own_key == small.own_key
         )
         return sorted(self.places)
 

@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from itertools import count
+from typing import Any, NoReturn
 
 import orjson
 from chat import codec
@@ -14,7 +15,7 @@ from switchboard.chat.v1 import chat_pb2
 from switchboard.llm.v1 import llm_pb2
 
 from llm_worker.context import Question, join_systems
-from llm_worker.conversation import Image, Line, Part, Tool, ToolCall, ToolResult, merge
+from llm_worker.conversation import Image, Line, Part, Tool, ToolCall, ToolResult, join_texts, merge
 from llm_worker.provider import ToolChoice, ToolUse
 
 MAX_OUTPUT_TOKENS = 128_000
@@ -24,6 +25,10 @@ MAX_PARTS = 10_000
 MAX_TOOLS = 128
 MAX_ID = 200
 MAX_URL = 2048
+MAX_ARGUMENTS = 512 * 1024
+"""More than a model can write, in characters."""
+MAX_SCHEMA_BYTES = 512 * 1024
+"""Of all tools' parameters together, as they come: each of their values costs a microsecond, and everybody waits."""
 MAX_DEPTH = 100
 """Of a call's arguments; encoders give up at some 250."""
 MAX_IMAGE_BYTES = 3 * 1024 * 1024
@@ -96,10 +101,7 @@ def _read_parts(message: llm_pb2.InputMessage, field: str, role: Role | None) ->
         place = f"{field}.parts[{at}]"
         match given.WhichOneof("kind"):
             case "text" if given.text:
-                if parts and isinstance(parts[-1], str):
-                    parts[-1] += given.text
-                else:
-                    parts.append(given.text)
+                parts.append(given.text)
             case "image" if role is Role.USER:
                 parts.append(_read_image(given.image, f"{place}.image"))
             case "tool_call" if role is Role.ASSISTANT:
@@ -112,7 +114,7 @@ def _read_parts(message: llm_pb2.InputMessage, field: str, role: Role | None) ->
             case kind:
                 whose = "ROLE_ASSISTANT" if kind == "tool_call" else "ROLE_USER"
                 refuse(f"{place}.{kind}", f"belongs into a message of {whose}")
-    return tuple(parts)
+    return join_texts(parts, between="")
 
 
 def _read_image(image: llm_pb2.Image, field: str) -> Image:
@@ -135,6 +137,8 @@ def _read_call(call: llm_pb2.ToolCall, field: str) -> ToolCall:
     if not _NAME.fullmatch(call.name):
         refuse(f"{field}.name", f"must be {_NAME_FORM}")
     arguments = call.arguments or "{}"
+    if len(arguments) > MAX_ARGUMENTS:
+        refuse(f"{field}.arguments", f"may have {MAX_ARGUMENTS} characters at the most")
     try:
         value = orjson.loads(arguments)
     except orjson.JSONDecodeError:
@@ -164,19 +168,26 @@ def _pair(lines: tuple[Line, ...]) -> tuple[Line, ...]:
     paired: list[Line] = []
     names: dict[str, str] = {}
     used: set[str] = set()
-    for at, line in enumerate(lines):
+    for line in lines:
         results = [part.call_id for part in line.parts if isinstance(part, ToolResult)]
         if sorted(results) != sorted(names):
             refuse("messages", "must hold one tool_result for each tool_call, in the message behind it")
         calls = [part.id for part in line.parts if isinstance(part, ToolCall)]
         if len(set(calls)) != len(calls):
             refuse("messages", "must not hold two tool_calls of one id in a message")
-        renamed = {call: call if call not in used else f"{call}-{at}" for call in calls}
+        renamed = {call: _unused(call, used, calls) for call in calls}
         used.update(renamed.values())
         parts = tuple(_rename(part, names, renamed) for part in line.parts) if results or calls else line.parts
         paired.append(Line(line.role, parts))
         names = renamed
     return tuple(paired)
+
+
+def _unused(call_id: str, used: set[str], others: Sequence[str]) -> str:
+    """An id that stands in no earlier line, and for no other call of this one."""
+    if call_id not in used:
+        return call_id
+    return next(name for number in count(2) if (name := f"{call_id}-{number}") not in used and name not in others)
 
 
 def _rename(part: Part, results: Mapping[str, str], calls: Mapping[str, str]) -> Part:
@@ -192,6 +203,8 @@ def _rename(part: Part, results: Mapping[str, str], calls: Mapping[str, str]) ->
 def _read_tools(request: llm_pb2.GenerateRequest) -> ToolUse:
     if len(request.tools) > MAX_TOOLS:
         refuse("tools", f"may hold {MAX_TOOLS} tools at the most")
+    if sum(tool.parameters.ByteSize() for tool in request.tools) > MAX_SCHEMA_BYTES:
+        refuse("tools", f"may have parameters of {MAX_SCHEMA_BYTES} bytes at the most, all together")
     names: set[str] = set()
     for at, tool in enumerate(request.tools):
         if not _NAME.fullmatch(tool.name) or tool.name in names:
@@ -205,14 +218,19 @@ def _read_tools(request: llm_pb2.GenerateRequest) -> ToolUse:
         refuse("tool_choice_name", "must be the name of one of the tools")
     return ToolUse(
         tools=tuple(
-            Tool(
-                tool.name,
-                tool.description,
-                codec.json_object(tool.parameters) if tool.HasField("parameters") else NO_PARAMETERS,
-            )
-            for tool in request.tools
+            Tool(tool.name, tool.description, _read_parameters(tool, f"tools[{at}].parameters"))
+            for at, tool in enumerate(request.tools)
         ),
         choice=_CHOICES[request.tool_choice],
         name=request.tool_choice_name,
         one_call=request.one_tool_call,
     )
+
+
+def _read_parameters(tool: llm_pb2.Tool, field: str) -> Mapping[str, Any]:
+    if not tool.HasField("parameters"):
+        return NO_PARAMETERS
+    try:
+        return codec.json_object(tool.parameters)
+    except ValueError:
+        refuse(field, "must be JSON: it holds a number that is none")

@@ -11,6 +11,8 @@ from runtime import config
 from runtime.environment import Environment, SettingError
 
 WEB = ("http", "https")
+MAX_NAME_BYTES = 200
+"""Of what stands in records of usage: longer ones are refused there."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -335,6 +337,8 @@ def _persona(name: str, entry: config.Table) -> Persona:
 def _check(settings: Settings) -> None:
     """Names must lead somewhere: a typing mistake in a route would otherwise show at the worst moment."""
     for model in settings.models.values():
+        if max(len(model.name.encode()), len(model.provider.encode())) > MAX_NAME_BYTES:
+            raise SettingError(f"models.{model.id}: a name, its provider's too, has {MAX_NAME_BYTES} bytes at the most")
         if model.provider not in settings.providers:
             raise SettingError(f"models.{model.id}.provider names no provider: {model.provider!r}")
     lists = {f"routes.{name}": models for name, models in settings.routes.items()}

@@ -114,7 +114,7 @@ class TurnRunner:
         return claimed
 
     async def drain(self, grace_s: float) -> None:
-        """Takes no more turns and waits for those under way, `grace_s` at the most."""
+        """Takes no more turns, waits for those under way, `grace_s` at the most, and gives up the rest."""
         self._draining = True
         if self._call is not None:
             # Credit can't be taken back but with the stream it was given over.
@@ -122,6 +122,12 @@ class TurnRunner:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
+        # What is left is another worker's to go on with; what it has cost here is to be told before the end.
+        left = [task for _, task in self._turns.values()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
 
     async def _claim_one(self, chat_id: str, turn_id: str) -> bool | SwitchboardError:
         """Returns its error: a task that raised one would end all others of its group."""
@@ -264,8 +270,9 @@ class TurnRunner:
         question = question_of_turn(
             settings, persona, messages, max_tokens=self._settings.max_context_tokens, told=briefing.system_text
         )
-        sender_id = turn.context[-1].sender_id
-        keys = await self._user_keys.find(sender_id) if persona.own_keys else NO_KEYS
+        # An older session service does not tell who asked.
+        asked_by = turn.asked_by or turn.context[-1].sender_id
+        keys = await self._user_keys.find(asked_by) if persona.own_keys else NO_KEYS
         targets = self._routes.find(settings.model or persona.route, keys)
         if targets is None:
             # A chat may name a model that has gone since: it is answered by its persona's.
@@ -288,7 +295,7 @@ class TurnRunner:
             self._asking,
             started_at=started_at,
             deadline=deadline,
-            spent=partial(self._recorder.add, sender_id or owner_id),
+            spent=partial(self._recorder.add, asked_by or owner_id),
         )
         return briefing.noted(made)
 

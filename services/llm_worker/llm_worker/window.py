@@ -50,7 +50,12 @@ class Weighed:
         return lines[start:], self._fixed + sum(weights[start:])
 
 
+def window_of(model: ModelSettings) -> float:
+    """Tokens; an unknown window has no end."""
+    return model.context_tokens or math.inf
+
+
 def room_of(model: ModelSettings, max_output_tokens: int) -> float:
     """Input tokens that a model has place for beside such an answer."""
-    window = model.context_tokens
-    return max(window - max_output_tokens, window * LEAST_INPUT) if window else math.inf
+    window = window_of(model)
+    return max(window - max_output_tokens, window * LEAST_INPUT)

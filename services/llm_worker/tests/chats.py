@@ -35,6 +35,15 @@ class Chat:
         request = session_pb2.BeginTurnRequest(chat_id=self.id, message=message, **fields)
         return await self._session.BeginTurn(request, metadata=self._metadata, timeout=PATIENCE_S, wait_for_ready=True)
 
+    async def ask_again(self, message_id: str, user_id: str) -> None:
+        """Another answer to a message, for another participant."""
+        member = chat_pb2.Participant(user_id=user_id, role=chat_pb2.PARTICIPANT_ROLE_MEMBER)
+        put = session_pb2.PutParticipantRequest(chat_id=self.id, participant=member)
+        await self._session.PutParticipant(put, metadata=self._metadata, timeout=PATIENCE_S)
+        request = session_pb2.BeginTurnRequest(chat_id=self.id, answer_again=message_id)
+        acting = (*self._metadata, ("x-switchboard-user", user_id))
+        await self._session.BeginTurn(request, metadata=acting, timeout=PATIENCE_S)
+
     async def stop(self) -> None:
         """Stops the answer under way."""
         request = session_pb2.CancelTurnRequest(chat_id=self.id, cancelled_by="ann")

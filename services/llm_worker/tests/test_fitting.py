@@ -85,6 +85,19 @@ async def test_the_larger_one_is_asked_once_and_no_request_twice(sim: Simulator)
     assert [one.provider for one in sim.requests()] == ["openai", "anthropic"]
 
 
+async def test_an_unknown_window_is_larger_than_any(sim: Simulator) -> None:
+    unknown = {**SMALL_FIRST, "SWITCHBOARD__MODELS__LITTLE__CONTEXT_TOKENS": "0"}
+    unknown["SWITCHBOARD__ROUTES__GROWING"] = '["tiny", "little", "gpt-4"]'
+    async with open_worker(sim, **unknown) as caller:
+        sim.set_plans("openai", then=TOO_LONG)
+        assert (await caller.generate(model="growing")).tried == ["openai", "grok"]
+        sim.set_plans("openai", then=FINE)
+        sim.set_plans("grok", then=TOO_LONG)
+        with pytest.raises(Refused) as caught:
+            await caller.generate(model="growing", messages=long(600))
+        assert caught.value.reason == "CONTEXT_TOO_LONG"
+
+
 async def test_a_provider_that_counts_is_asked_to_where_the_estimate_comes_near(sim: Simulator) -> None:
     async with open_worker(sim, **NARROW) as caller:
         await caller.generate(model="one", messages=long(700))

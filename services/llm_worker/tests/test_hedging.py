@@ -11,6 +11,7 @@ from simulator.process import Simulator
 from switchboard.chat.v1 import chat_pb2
 
 from .harness import Caller, Heard, Refused, open_worker
+from .test_fitting import NARROW, long
 
 CLAUDE = ("anthropic", "claude-sonnet-4-5")
 TEXT = "The quick brown fox jumps over the lazy dog."
@@ -96,6 +97,59 @@ async def test_one_that_fails_leaves_the_answer_to_the_other_and_then_to_the_nex
         sim.set_plans("openai", then=FINE)
         heard = await caller.generate()
         assert (heard.text, heard.tried) == (TEXT, tried)
+
+
+REFUSED = {"status": 400, "code": "content_policy"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [({"headers_ms": 200, **REFUSED}, {"first_token_ms": 600, **FINE}), (LATE, REFUSED)]
+)
+async def test_a_refusal_ends_the_race_whoever_was_told_it(
+    sim: Simulator, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    async with open_worker(sim, **HEDGED, SWITCHBOARD__WORKER__TTFT_TIMEOUT_S="5") as caller:
+        await learn(caller)
+        sim.set_plans("anthropic", then=first)
+        sim.set_plans("grok", then=second)
+        sim.set_plans("openai", then=FINE)
+        with pytest.raises(Refused) as caught:
+            await caller.generate()
+        assert caught.value.reason == "PROVIDER_REFUSED"
+    assert sim.requests("openai") == []
+
+
+@pytest.mark.parametrize("fault", [{"status": 400, "code": "x"}, {"status": 404}])
+async def test_who_did_not_understand_is_not_asked_the_same_again(sim: Simulator, fault: dict[str, Any]) -> None:
+    async with open_worker(sim, **HEDGED, SWITCHBOARD__WORKER__TTFT_TIMEOUT_S="1.0") as caller:
+        await learn(caller)
+        sim.set_plans("anthropic", then=LATE)
+        sim.set_plans("grok", then=fault)
+        sim.set_plans("openai", then=FINE)
+        assert (await caller.generate()).tried == ["anthropic", "grok", "openai"]
+
+
+async def test_a_second_that_is_not_needed_any_more_once_it_was_counted_gives_its_permit_back(sim: Simulator) -> None:
+    settings = {
+        **HEDGED,
+        **NARROW,
+        "SWITCHBOARD__BREAKER__FAILURE_THRESHOLD": "1",
+        "SWITCHBOARD__BREAKER__RESET_TIMEOUT_S": "0.001",
+        "SWITCHBOARD__MODELS__OTHER__PROVIDER": "openai",
+        "SWITCHBOARD__ROUTES__TWO": '["other", "claude-sonnet-4-5"]',
+    }
+    async with open_worker(sim, **settings) as caller:
+        for _ in range(4):
+            await caller.generate(model="two")
+        sim.set_plans("anthropic", then={"status": 503})
+        with pytest.raises(Refused):
+            await caller.generate(model="one")
+        sim.set_plans("anthropic", then={**FINE, "count_ms": 700})
+        sim.set_plans("openai", then={**FINE, "first_token_ms": 300})
+        heard = await caller.generate(model="two", messages=long(900))
+        assert (heard.text, heard.tried) == (TEXT, ["openai"])
+        sim.set_plans("anthropic", then=FINE)
+        assert (await caller.generate(model="one")).text == TEXT
 
 
 async def test_the_winner_that_is_cut_is_gone_on_with(sim: Simulator) -> None:

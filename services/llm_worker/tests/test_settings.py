@@ -137,6 +137,7 @@ def test_a_host_of_opensearch_alone_is_https_and_its_password_is_not_shown(given
         ({"SWITCHBOARD__HEDGING__MAX_SHARE": "0"}, "hedging.max_share"),
         ({"SWITCHBOARD__HEDGING__MAX_SHARE": "1.5"}, "hedging.max_share"),
         ({"SWITCHBOARD__HEDGING__ENABLED": "1"}, "hedging.enabled"),
+        ({"SWITCHBOARD__MODELS__GPT-4O__NAME": "x" * 201}, "models.gpt-4o"),
         ({"SWITCHBOARD__MODELS__GPT-4O__INPUT_USD": "-1"}, "models.gpt-4o.input_usd"),
         ({"SWITCHBOARD__MODELS__GPT-4O__TTFT_TIMEOUT_S": "-1"}, "models.gpt-4o.ttft_timeout_s"),
         ({"SWITCHBOARD__WROKER__MAX_TURNS": "3"}, "wroker"),

@@ -6,6 +6,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
+from llm_worker import attempt
+from llm_worker.conversation import ToolCall, ToolResult
+from llm_worker.generate_request import read_question
 from simulator.process import Simulator
 from switchboard.chat.v1 import chat_pb2
 from switchboard.llm.v1 import llm_pb2
@@ -89,7 +92,7 @@ async def test_calls_of_the_same_id_in_two_answers_are_told_apart(
         heard = await caller.generate(model=model, tools=[LOOK], messages=conversation)
     assert (heard.text, heard.tried) == ("fine", [first])
     sent = json.dumps(sim.requests(first)[0].messages)
-    assert sent.count('"call_0"') == sent.count('"call_0-3"') == 2
+    assert sent.count('"call_0"') == sent.count('"call_0-2"') == 2
 
 
 @wires
@@ -205,3 +208,87 @@ async def test_tools_count_as_tokens_in_what_an_attempt_cost(sim: Simulator) -> 
 
 async def estimated(caller: Caller, tools: list[llm_pb2.Tool]) -> int:
     return (await caller.generate(tools=tools)).answer.attempts[0].usage.input_tokens
+
+
+async def test_reasoning_comes_before_the_text_that_was_read_with_it(sim: Simulator) -> None:
+    sim.set_plans("anthropic", then={"reasoning": "let me think", "text": "Four.", "interval_ms": 0})
+    async with open_worker(sim) as caller:
+        kinds = [response.WhichOneof("kind") async for response in caller.call()]
+    assert kinds.index("text") > max(at for at, kind in enumerate(kinds) if kind == "reasoning")
+
+
+async def test_reasoning_of_who_goes_on_is_heard_and_bounded(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sim.set_plans("anthropic", then={"text": "Two and two make four.", "cut_after": 3})
+    sim.set_plans("grok", then={"reasoning": "where was I", "text": "Two and two make four.", "goes_on": 0})
+    sim.set_plans("openai", then={"text": "Two and two make four.", "goes_on": 0})
+    async with open_worker(sim) as caller:
+        heard = await caller.generate()
+        assert ("".join(heard.reasoning), heard.text) == ("where was I", "Two and two make four.")
+        sim.set_plans("grok", then={"reasoning": "where was I " * 20, "text": "Two and two make four.", "goes_on": 0})
+        monkeypatch.setattr(attempt, "MAX_ANSWER_CHARS", 40)
+        heard = await caller.generate()
+        assert (heard.text, heard.tried) == ("Two and two make four.", ["anthropic", "grok", "openai"])
+        assert len("".join(heard.reasoning)) < 60
+
+
+async def test_calls_without_end_end_with_the_bound_of_an_answer(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "MAX_ANSWER_CHARS", 200)
+    sim.set_plans("anthropic", then={"tool_calls": [{"name": "look" * 10, "arguments": {}}] * 20})
+    async with open_worker(sim) as caller:
+        heard = await caller.generate(tools=[LOOK])
+    assert heard.answer.finish_reason == chat_pb2.FINISH_REASON_LENGTH
+    assert sum(len(delta.name) for delta in heard.tool_calls) < 300
+
+
+@pytest.mark.parametrize("number", [1e30, 1.7976931348623157e308, 2.0**53, 5.0])
+async def test_a_schema_with_large_numbers_is_one(sim: Simulator, number: float) -> None:
+    parameters = Struct()
+    parameters.update({"type": "object", "properties": {"n": {"type": "number", "maximum": number}}})
+    sim.set_plans("anthropic", then={"text": "fine"})
+    async with open_worker(sim) as caller:
+        assert (await caller.generate(tools=[llm_pb2.Tool(name="count", parameters=parameters)])).text == "fine"
+    sent = sim.requests()[0].parameters["tools"][0]["input_schema"]["properties"]["n"]["maximum"]
+    assert sent == number
+
+
+async def test_a_number_that_is_none_is_refused(sim: Simulator) -> None:
+    parameters = Struct()
+    parameters.fields["maximum"].number_value = float("nan")
+    async with open_worker(sim) as caller:
+        with pytest.raises(Refused) as caught:
+            await caller.generate(tools=[LOOK, llm_pb2.Tool(name="count", parameters=parameters)])
+    assert (caught.value.reason, caught.value.fields) == ("INVALID_ARGUMENT", ["tools[1].parameters"])
+
+
+async def test_ids_that_are_given_anew_meet_no_others() -> None:
+    def asked(*ids: str) -> llm_pb2.InputMessage:
+        calls = [llm_pb2.Part(tool_call=llm_pb2.ToolCall(id=each, name="look")) for each in ids]
+        return llm_pb2.InputMessage(role=chat_pb2.ROLE_ASSISTANT, parts=calls)
+
+    def found(*ids: str) -> llm_pb2.InputMessage:
+        results = [llm_pb2.Part(tool_result=llm_pb2.ToolResult(tool_call_id=each, text=each)) for each in ids]
+        return llm_pb2.InputMessage(role=chat_pb2.ROLE_USER, parts=results)
+
+    messages = [user("hi"), asked("a"), found("a"), asked("a", "a-2"), found("a-2", "a"), asked("a"), found("a")]
+    question = read_question(llm_pb2.GenerateRequest(messages=messages))
+    calls = [part for line in question.lines for part in line.parts if isinstance(part, ToolCall)]
+    results = [part for line in question.lines for part in line.parts if isinstance(part, ToolResult)]
+    assert [call.id for call in calls] == ["a", "a-3", "a-2", "a-4"]
+    assert [(result.call_id, result.text) for result in results] == [
+        ("a", "a"),
+        ("a-2", "a-2"),
+        ("a-3", "a"),
+        ("a-4", "a"),
+    ]
+
+
+def test_many_small_texts_are_joined_in_no_time() -> None:
+    """Text by text they were copied ten thousand times over: minutes, in which nobody else was answered."""
+    text = "x" * 300 + "😀"
+    parts = [llm_pb2.Part(text=text)] * 10_000
+    request = llm_pb2.GenerateRequest(messages=[llm_pb2.InputMessage(role=chat_pb2.ROLE_USER, parts=parts)])
+    assert read_question(request).lines[0].text == text * 10_000
+    request = llm_pb2.GenerateRequest(messages=[user(text)] * 10_000)
+    assert len(read_question(request).lines[0].text) == (len(text) + 2) * 10_000 - 2

@@ -1,15 +1,18 @@
 """What answers have cost, as the real session service keeps it: turns, stopped ones, callers of Generate."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from chat.messages import Attempt, Usage
 from launcher.stack import Stack
 from llm_worker import settings
 from llm_worker.main import find_kinds, run
+from llm_worker.usage import UsageRecorder
 from runtime.rpc_channel import open_channel, service_metadata
 from simulator.process import Simulator
 from switchboard.session.v1 import usage_pb2, usage_pb2_grpc
@@ -146,20 +149,48 @@ async def test_a_worker_that_drains_tells_the_rest_at_once(stack: Stack, sim: Si
         assert (await book.day("di")).answers == 1
 
 
-async def test_what_is_refused_does_not_hold_up_the_rest(
-    stack: Stack, sim: Simulator, caplog: pytest.LogCaptureFixture
-) -> None:
-    sim.set_plans("openai", then=COUNTED)
-    sim.set_plans("anthropic", then=COUNTED)
-    endless = {"SWITCHBOARD__MODELS__ENDLESS__PROVIDER": "openai", "SWITCHBOARD__MODELS__ENDLESS__NAME": "x" * 300}
-    async with worker_of(stack, sim, **endless) as caller, open_book(stack) as book:
-        acting(caller, "ed")
-        await caller.generate(model="endless")
+@pytest.mark.parametrize("kind", ["turn", "call"])
+async def test_what_a_drain_gives_up_is_told_too(stack: Stack, sim: Simulator, kind: str) -> None:
+    sim.set_plans("anthropic", then={"text": "one two three four", "delta_chars": 4, "stall_after": 2})
+    token = stack.secrets.internal_token
+    chosen = settings.read(variables(sim, INTERNAL_TOKEN=token, SESSION_ADDR=stack.session_target))
+    async with (
+        open_book(stack) as book,
+        open_chats(stack.session_target, token) as [chat],
+        run(chosen, find_kinds()) as worker,
+        open_channel(f"127.0.0.1:{worker.port}") as channel,
+    ):
+        before = await book.day("ann")
+        if kind == "turn":
+            await chat.say("hello")
+            async with asyncio.timeout(PATIENCE_S):
+                while not chat.deltas:
+                    await asyncio.sleep(0.01)
+        else:
+            caller = Caller(channel)
+            caller.metadata = service_metadata(token)
+            call = acting(caller, "ann").call()
+            for _ in range(2):
+                await call.read()
+        await worker.drain(0.1)
+        day = await book.until("ann", lambda day: day.answers > before.answers)
+    assert day.usage.output_tokens > before.usage.output_tokens
+
+
+async def test_what_is_refused_does_not_hold_up_the_rest(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    metadata = service_metadata(stack.secrets.internal_token)
+    spent = Usage(100, 10, cost_nano_usd=COST)
+    async with open_book(stack) as book, open_channel(stack.session_target) as channel, asyncio.TaskGroup() as tasks:
+        stub: usage_pb2_grpc.UsageServiceAsyncStub = usage_pb2_grpc.UsageServiceStub(channel)
+        recorder = UsageRecorder(stub, metadata, new_id=lambda: str(uuid.uuid4()))
+        running = tasks.create_task(recorder.run())
+        recorder.add("ed", [Attempt("x" * 300, "model", 1.0, usage=spent)])
         async with asyncio.timeout(PATIENCE_S):
             while "usage refused" not in caplog.messages:
                 await asyncio.sleep(0.01)
-        await caller.generate()
+        recorder.add("ed", [Attempt("openai", "model", 1.0, usage=spent)])
         await book.until("ed", lambda day: day.answers == 1)
+        running.cancel()
 
 
 async def test_a_user_who_can_not_be_is_nobody(stack: Stack, sim: Simulator) -> None:

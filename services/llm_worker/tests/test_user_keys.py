@@ -23,6 +23,7 @@ from switchboard.session.v1 import user_pb2, user_pb2_grpc
 
 from .chats import Chat, open_chats
 from .harness import NOWHERE, Caller, Heard, Refused, directive, open_worker
+from .test_fitting import long
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -386,6 +387,20 @@ async def test_a_turn_is_answered_by_its_senders_key_where_the_persona_says_so(
     assert sent(stack) == [whose]
 
 
+async def test_another_answer_is_made_with_the_key_of_who_asked_for_it(stack: Stack, user: str) -> None:
+    async with open_both(stack) as (_, users), open_chat(stack, "arketic") as chat:
+        await users.put("ann", "openai")
+        await users.delete("ann", "anthropic")
+        begun = await chat.say(directive(FINE))
+        await chat.answer()
+        bob = str(uuid.uuid4())
+        await chat.ask_again(begun.message.id, bob)
+        again = await chat.answer(2)
+    assert again.answer is not None
+    assert [attempt.own_key for attempt in again.answer.attempts] == [False]
+    assert sent(stack) == [("openai", "own"), ("openai", "platform")]
+
+
 async def test_a_turn_whose_senders_key_is_refused_says_so(stack: Stack) -> None:
     async with open_both(stack) as (_, users), open_chat(stack, "arketic") as chat:
         await users.put("ann", "openai", "sk-invalid-key")
@@ -434,3 +449,35 @@ async def test_a_key_stands_in_no_line_that_a_worker_writes_and_in_no_error() ->
 
 async def test_what_holds_a_key_does_not_show_it() -> None:
     assert OWN not in repr(OwnKeys({"openai": OWN}))
+
+
+async def test_a_question_that_seems_too_long_for_the_users_own_model_is_its_providers_to_refuse(
+    stack: Stack, user: str
+) -> None:
+    narrow = {
+        "SWITCHBOARD__MODELS__TINY__PROVIDER": "openai",
+        "SWITCHBOARD__MODELS__TINY__CONTEXT_TOKENS": "1000",
+        "SWITCHBOARD__ROUTES__GROWING": '["tiny", "claude-sonnet-4-5"]',
+    }
+    async with open_both(stack, **narrow) as (caller, users):
+        await users.put(user, "openai")
+        heard = await ask(caller, user, model="growing", messages=long(5000))
+        assert heard.tried == ["openai"]
+        assert heard.answer.usage.cost_nano_usd == 0
+        simulator_of(stack).set_plans("openai", then={"code": "context_length_exceeded"})
+        refused = await refusal(caller, user, model="growing", messages=long(5000))
+        assert refused.reason == "CONTEXT_TOO_LONG"
+
+
+async def test_answers_with_a_users_own_key_are_not_hedged(stack: Stack, user: str) -> None:
+    hedged = {
+        "SWITCHBOARD__HEDGING__ENABLED": "true",
+        "SWITCHBOARD__HEDGING__MAX_SHARE": "1.0",
+        "SWITCHBOARD__HEDGING__MIN_SAMPLES": "1",
+    }
+    async with open_both(stack, **hedged) as (caller, users):
+        await users.put(user, "anthropic")
+        await ask(caller, user)
+        simulator_of(stack).set_plans("anthropic", then={"text": "late", "first_token_ms": 400})
+        heard = await ask(caller, user)
+        assert (heard.text, heard.tried) == ("late", ["anthropic"])

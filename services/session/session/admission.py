@@ -1,7 +1,8 @@
 """BeginTurn under limits: a message is counted, then appended; what was not appended is not counted.
 
 It is counted first, so that a message within its limits costs one round trip more and no other. A repeat by
-idempotency key is found only by appending: it is given back then, and is answered also where the limit is used up.
+idempotency key is found only by appending: it is given back then. Where the limit is used up a repeat is looked for,
+and answered; nothing is appended.
 Where the limits' own part of Redis is out of reach, or slow, messages go uncounted: limits protect chats, and must not
 end them.
 """
@@ -16,7 +17,7 @@ from switchboard.session.v1 import limit_pb2, session_pb2
 from session.dispatcher import Dispatcher
 from session.limiter import Acquired, Limiter, Subject, Use, turn_use
 from session.roles import Asker
-from session.turns import Begun, TurnName, Turns
+from session.turns import LONGEST_S, Begun, TurnName, Turns
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,13 @@ class Admission:
     ) -> tuple[Begun, limit_pb2.RateLimit | None]:
         """What was begun, and how the nearest limit stands. Raises: as Dispatcher.begin; RATE_LIMITED."""
         turn_id = "" if request.without_answer else self._new_id()
-        acquired = await self._acquire(request, limit_s, subjects, turn_id, asker)
+        try:
+            acquired = await self._acquire(request, limit_s, subjects, turn_id)
+        except SwitchboardError:
+            repeated = await self._turns.repeated(request, asker)
+            if repeated is None:
+                raise
+            return repeated, None
         try:
             begun = await self._dispatcher.begin(request, limit_s, turn_id, asker)
         except SwitchboardError as error:
@@ -66,22 +73,22 @@ class Admission:
         limit_s: float,
         subjects: Sequence[Subject],
         turn_id: str,
-        asker: Asker,
     ) -> Acquired | None:
+        """What was counted; None: limits are out of reach. Raises: SwitchboardError(RATE_LIMITED)."""
         use = Use("", 0)
         if turn_id:
-            # Behind as many turns as may wait, each as long as this one may be.
-            use = turn_use(TurnName(request.chat_id, turn_id), round(limit_s * 1000) * (1 + self._max_waiting))
+            # Behind as many turns as may be ahead of it, each as long as any may be.
+            lasts_s = limit_s + self._max_waiting * LONGEST_S
+            use = turn_use(TurnName(request.chat_id, turn_id), round(lasts_s * 1000))
         try:
             async with asyncio.timeout(PATIENCE_S):
                 return await self._limiter.acquire(subjects, use)
         except TimeoutError:
             log.warning("limits_unavailable")
         except SwitchboardError as error:
-            if error.code is ErrorCode.UNAVAILABLE:
-                log.warning("limits_unavailable")
-            elif not await self._turns.is_repeat(request, asker):
+            if error.code is not ErrorCode.UNAVAILABLE:
                 raise
+            log.warning("limits_unavailable")
         return None
 
     async def _give_back(self, acquired: Acquired) -> None:

@@ -156,7 +156,7 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
                 if not text:
                     return None
                 items.append(["d", blob, text, delta.text_offset])
-            case "response_started" if index == 0 and event.response_started.message.id:
+            case "response_started" if index == 0 and _is_the_turns(event.response_started.message, request.lease):
                 items.append(["s", blob, *_header(event.response_started.message)])
                 opens = True
             case "response_restarted":
@@ -171,6 +171,15 @@ def _events(request: session_pb2.Append) -> list[list[Any]] | None:
             case _:
                 return None
     return items if opens == (request.opened == request.sequence) and request.opened <= request.sequence else None
+
+
+def _is_the_turns(message: chat_pb2.Message, lease: session_pb2.Lease) -> bool:
+    """Whether it can be the answer of a lease's turn; that it has the answer's id is the script's to check."""
+    return (
+        bool(message.id)
+        and message.role == chat_pb2.ROLE_ASSISTANT
+        and (message.chat_id, message.turn_id) == (lease.chat_id, lease.turn_id)
+    )
 
 
 def _header(message: chat_pb2.Message) -> tuple[bytes, str]:

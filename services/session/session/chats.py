@@ -110,8 +110,13 @@ class Chats:
 
         return lambda chat_id: asyncio.ensure_future(read(chat_id))
 
-    async def update(self, given: chat_pb2.Chat, asker: Asker = CALLING_SERVICE) -> chat_pb2.Chat:
-        """Replaces what may change of a chat. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
+    async def update(
+        self, given: chat_pb2.Chat, asker: Asker = CALLING_SERVICE, *, expected_revision: int = 0
+    ) -> chat_pb2.Chat:
+        """Replaces what may change of a chat, if its settings have this revision; 0: whichever they have.
+
+        Raises: SwitchboardError(NOT_FOUND, CONFLICT: another one, UNAVAILABLE).
+        """
         chat = await self.get(given.id, "")
         chat.title = given.title
         chat.description = given.description
@@ -119,9 +124,19 @@ class Chats:
             chat.ClearField(name)
             if given.HasField(name):
                 getattr(chat, name).CopyFrom(getattr(given, name))
+        # The script says which it is.
+        chat.ClearField("revision")
         event = event_pb2.Event(chat_updated=event_pb2.ChatUpdated(chat=chat))
-        archived = chat.HasField("archived_at")
-        await self._change(chat.id, "", "meta", stored.chat_fixed(chat), event, asker, archived=archived)
+        await self._change(
+            chat.id,
+            "",
+            "meta",
+            stored.chat_fixed(chat),
+            event,
+            asker,
+            archived=chat.HasField("archived_at"),
+            expected_revision=expected_revision,
+        )
         return await self.get(chat.id, "")
 
     async def delete(self, chat_id: str, reason: str, asker: Asker = CALLING_SERVICE) -> None:
@@ -182,13 +197,16 @@ class Chats:
     ) -> tuple[list[chat_pb2.Message], int]:
         """A page of the history, oldest first, and how long it is. Raises: SwitchboardError(NOT_FOUND, UNAVAILABLE)."""
         raw = await self._link.run_packed(
-            scripts.READ_MESSAGES, [keys.chat(chat_id)], limit, offset, 1 if from_end else 0, *asker.arguments
+            scripts.READ_MESSAGES,
+            [keys.chat(chat_id)],
+            limit,
+            offset,
+            1 if from_end else 0,
+            stored.PAGE_BYTES,
+            *asker.arguments,
         )
         total, first, parts, answer_sequence, text = admitted(raw)
-        found = stored.messages(int(first), parts, int(answer_sequence), text)
-        if from_end:
-            return stored.newest(found, stored.PAGE_BYTES), int(total)
-        return stored.newest(found[::-1], stored.PAGE_BYTES)[::-1], int(total)
+        return stored.messages(int(first), parts, int(answer_sequence), text), int(total)
 
     async def message(self, chat_id: str, message_id: str, asker: Asker) -> chat_pb2.Message:
         """One message. Raises: SwitchboardError(NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE)."""
@@ -247,6 +265,7 @@ class Chats:
         asker: Asker,
         *,
         archived: bool | None = None,
+        expected_revision: int = 0,
         sequence: int = 0,
         patch: chat_pb2.Message | None = None,
     ) -> bool:
@@ -259,6 +278,7 @@ class Chats:
             patch.SerializeToString() if patch else b"",
             event.SerializeToString(),
             *asker.arguments,
+            expected_revision,
         ]
         outcome = await self._link.run_packed(
             scripts.CHANGE_CHAT,
@@ -267,4 +287,8 @@ class Chats:
             self._link.channel(chat_id),
             pack(arguments),
         )
-        return bool(admitted(outcome) == b"done")
+        if admitted(outcome) == b"conflict":
+            raise SwitchboardError(
+                ErrorCode.CONFLICT, "the chat was changed meanwhile; read it and change what it is now"
+            )
+        return bool(outcome == b"done")

@@ -1,14 +1,19 @@
 """What the contract says of requests' fields: each check raises INVALID_ARGUMENT (or TOO_LARGE) and names the field."""
 
+from collections.abc import Iterator
+
 from chat.errors import ErrorCode, SwitchboardError
 from chat.names import ID_FORM, NAME_BYTES, is_id
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from switchboard.chat.v1 import chat_pb2, event_pb2
 from switchboard.session.v1 import session_pb2
 
 _MAX_CONTENT_BYTES = 1024 * 1024
 _MAX_STRUCT_BYTES = 16 * 1024
+_MAX_STRUCT_DEPTH = 16
+"""Protobuf reads nothing that is nested more than 100 deep. An object in an object takes three of these, and a message
+stands in an event, and that in a response: what could be sent must also be readable by all who follow the chat."""
 _MAX_KEY_BYTES = 255
 
 
@@ -21,6 +26,13 @@ def check_id(field: str, value: str) -> None:
     """An id: 1 to 128 characters."""
     if not is_id(value):
         raise invalid(field, f"must be {ID_FORM}")
+
+
+def check_dialect(field: str, value: str) -> None:
+    """A dialect's name: an id without a colon, which stands behind it in keys."""
+    check_id(field, value)
+    if ":" in value:
+        raise invalid(field, "must not have a colon")
 
 
 def check_name(field: str, value: str) -> None:
@@ -61,9 +73,24 @@ def check_span(field: str, span: Duration, given: bool, default_s: float, *, low
 
 
 def check_attributes(field: str, attributes: Struct) -> None:
-    """A product's own JSON object: at most 16 KiB."""
+    """A product's own JSON object: at most 16 KiB, and 16 objects and lists deep, itself included."""
     if attributes.ByteSize() > _MAX_STRUCT_BYTES:
         raise invalid(field, f"is at most {_MAX_STRUCT_BYTES} bytes")
+    if _is_deeper(attributes, _MAX_STRUCT_DEPTH):
+        raise invalid(field, f"is at most {_MAX_STRUCT_DEPTH} deep")
+
+
+def _is_deeper(value: Struct | ListValue, depth: int) -> bool:
+    return depth == 0 or any(_is_deeper(nested, depth - 1) for nested in _nested_in(value))
+
+
+def _nested_in(value: Struct | ListValue) -> Iterator[Struct | ListValue]:
+    one: Value
+    for one in value.fields.values() if isinstance(value, Struct) else value.values:
+        if one.HasField("struct_value"):
+            yield one.struct_value
+        elif one.HasField("list_value"):
+            yield one.list_value
 
 
 def check_chat(chat: chat_pb2.Chat) -> None:
@@ -120,6 +147,7 @@ def check_answers(field: str, answers: chat_pb2.AnswerSettings) -> None:
 
 def check_passing(event: event_pb2.Event) -> None:
     """Typing or presence, which are small."""
+    check_attributes("event.presence.attributes", event.presence.attributes)
     check_name("event.user_id", event.typing.user_id or event.presence.user_id)
     if event.ByteSize() > _MAX_STRUCT_BYTES:
         raise invalid("event", f"is at most {_MAX_STRUCT_BYTES} bytes")

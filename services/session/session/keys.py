@@ -76,12 +76,12 @@ def deadlines(index: int) -> str:
 
 
 def dialect_session(dialect: str, name: str) -> str:
-    """The session open under a name."""
+    """The session open under a name. A dialect has no colon (checks.py): what is another pair has another key."""
     return f"{tag(partition(name))}s:{dialect}:{name}"
 
 
 def user_chats(dialect: str, user_id: str) -> str:
-    """A user's chats, by last activity."""
+    """A user's chats, by last activity. A dialect has no colon, as above."""
     return f"{tag(partition(user_id))}u:{dialect}:{user_id}"
 
 
@@ -123,7 +123,7 @@ def limited(kind: str, subject_id: str) -> str:
 def reports() -> str:
     """The root of the replicas' reports, in one slot: they are few, and read together.
 
-    <root>      hash  replica -> Replica as protobuf
+    <root>      hash  replica -> Replica as protobuf; <replica>/brief -> the same in brief, where that is another
     <root>:at   zset  replica, by when it said so (ms)
     """
     return f"{tag(partition('reports'))}reports"

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 BEGINNING_MS = 20_000
 """A turn that can't be found may not have begun yet: for so long it counts as under way. Four times what a command to
 Redis may take, and less than the 30 s after which who died counts no longer."""
+_LOOK_PATIENCE_S = 0.3
+"""For where one turn stands. A shard that is frozen must not keep the decision for longer than its caller waits: what
+is not known is under way."""
 _BUSY_RETRY_S = 1.0
 """Nobody knows when an answer ends."""
 _ENDED = (session_pb2.TURN_STATE_COMPLETED, session_pb2.TURN_STATE_FAILED, session_pb2.TURN_STATE_CANCELLED)
@@ -215,7 +218,10 @@ class Limiter:
         if not turn_id:
             return False
         try:
-            state = (await self._turns.get(TurnName(chat_id, turn_id))).state
+            async with asyncio.timeout(_LOOK_PATIENCE_S):
+                state = (await self._turns.get(TurnName(chat_id, turn_id))).state
+        except TimeoutError:
+            return False
         except SwitchboardError as error:
             acquired_ms = end_ms - int(lasts_ms)
             return error.code is ErrorCode.NOT_FOUND and at_ms > acquired_ms + BEGINNING_MS

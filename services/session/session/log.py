@@ -80,7 +80,7 @@ class Log:
         if passing:
             messages.append(chat_pb2.Message.FromString(passing))
             messages[-1].content = text.decode()
-        return Reading(position, True, [], stored.newest(messages, stored.PAGE_BYTES))
+        return Reading(position, True, [], messages)
 
     async def _text(self, chat_id: str, message_id: str) -> str | None:
         raw = await self._link.run_packed(scripts.READ_TEXT, [keys.chat(chat_id)], message_id)

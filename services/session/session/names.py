@@ -27,7 +27,8 @@ class Names:
     async def open(
         self, dialect: str, name: str, template: chat_pb2.Chat, ttl_s: int
     ) -> tuple[session_pb2.DialectSession, bool]:
-        """The session under a name, and whether this call made it. Raises: SwitchboardError(UNAVAILABLE)."""
+        """The session under a name, and whether this call made it: one that is open stays as it is, whatever `template`
+        says. Raises: SwitchboardError(UNAVAILABLE)."""
         made = session_pb2.DialectSession(dialect=dialect, name=name, chat_id=self._new_id(), session_id=self._new_id())
         made.started_at.FromMicroseconds(self._now_us())
         made.ttl.FromSeconds(ttl_s)
@@ -45,7 +46,8 @@ class Names:
                 # The chat outlives its name a little, so that a name never stands for a chat that has gone.
                 await self._chats.create(chat, "", ttl_s + 3600)
             except SwitchboardError as error:
-                if error.code is not ErrorCode.NOT_FOUND:
+                # An open one's chat may be another owner's, and go while it is looked at.
+                if error.code not in (ErrorCode.ALREADY_EXISTS, ErrorCode.NOT_FOUND):
                     raise
             if await self._link.execute("GET", key) == stored:
                 return session, not known

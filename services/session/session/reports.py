@@ -1,4 +1,4 @@
-"""What replicas say of themselves, kept for as long as they go on saying it. Times are Redis' own."""
+"""What replicas say of themselves, kept for as long as they go on saying it, by Redis' clock."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,8 @@ from switchboard.session.v1 import report_pb2
 from session import keys, scripts
 from session.redis_link import RedisLink
 
+LIST_BYTES = 4 * 1024 * 1024
+"""Of all reports together: gRPC's messages end at 8 MiB."""
 SILENT_MS = 25_000
 """Three reports missed (one every 8 s); a replica that dies stops counting within 30 s, callers' looks included."""
 
@@ -24,15 +26,20 @@ class Reports:
         replica.CopyFrom(given)
         replica.reported_at.FromMicroseconds(self._now_us())
         stored = replica.SerializeToString()
-        await self._link.run(scripts.REPORT, [keys.reports()], replica.id, stored, SILENT_MS)
+        # What most of a report is, and can be done without.
+        for dialect in replica.gateway.dialects:
+            dialect.by_chat.clear()
+        brief = replica.SerializeToString()
+        await self._link.run(
+            scripts.REPORT, [keys.reports()], replica.id, stored, b"" if brief == stored else brief, SILENT_MS
+        )
 
     async def retire(self, replica_id: str) -> None:
         """The replica counts no longer. Raises: SwitchboardError(UNAVAILABLE)."""
-        # The time first: without it nobody is listed. A report that a failure here leaves goes when all fall silent.
-        await self._link.execute("ZREM", f"{keys.reports()}:at", replica_id)
-        await self._link.execute("HDEL", keys.reports(), replica_id)
+        await self._link.run(scripts.RETIRE, [keys.reports()], replica_id)
 
     async def list(self) -> list[report_pb2.Replica]:
-        """Every live replica's last report. Raises: SwitchboardError(UNAVAILABLE)."""
-        found = await self._link.run(scripts.LIST_REPORTS, [keys.reports()], SILENT_MS)
+        """Every live replica's last report: where they are over `LIST_BYTES` together, some without `by_chat`, and if
+        that does not do, without those that are over it. Raises: SwitchboardError(UNAVAILABLE)."""
+        found = await self._link.run(scripts.LIST_REPORTS, [keys.reports()], SILENT_MS, LIST_BYTES)
         return [report_pb2.Replica.FromString(replica) for replica in found]

@@ -15,6 +15,7 @@ from session.chats import Chats
 from session.checks import (
     check_chat,
     check_content,
+    check_dialect,
     check_id,
     check_label,
     check_limit,
@@ -31,7 +32,7 @@ from session.names import Names
 from session.redis_link import RedisLink
 from session.roles import GOVERNS, OWNS, READS, SPEAKS, Asker
 from session.streams import claim_turns, publish, subscribe
-from session.turns import TurnName, Turns
+from session.turns import LONGEST_S, TurnName, Turns
 from session.unary import unary
 
 _STORE_CHECK_S = 1.0
@@ -70,7 +71,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self, request: session_pb2.CreateChatRequest, context: Context
     ) -> session_pb2.CreateChatResponse:
         check_id("chat.id", request.chat.id)
-        check_id("chat.dialect", request.chat.dialect)
+        check_dialect("chat.dialect", request.chat.dialect)
         check_name("chat.owner_id", request.chat.owner_id)
         check_label("owner_username", request.owner_username)
         check_chat(request.chat)
@@ -86,7 +87,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     @unary
     async def ListChats(self, request: session_pb2.ListChatsRequest, context: Context) -> session_pb2.ListChatsResponse:
         check_name("user_id", request.user_id)
-        check_id("dialect", request.dialect)
+        check_dialect("dialect", request.dialect)
         limit = check_limit(request.limit, 50)
         _asker(context, READS).check_is(request.user_id)
         return session_pb2.ListChatsResponse(
@@ -99,7 +100,9 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     ) -> session_pb2.UpdateChatResponse:
         check_id("chat.id", request.chat.id)
         check_chat(request.chat)
-        return session_pb2.UpdateChatResponse(chat=await self._chats.update(request.chat, _asker(context, GOVERNS)))
+        asker = _asker(context, GOVERNS)
+        chat = await self._chats.update(request.chat, asker, expected_revision=request.expected_revision)
+        return session_pb2.UpdateChatResponse(chat=chat)
 
     @unary
     async def DeleteChat(
@@ -175,7 +178,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def BeginTurn(self, request: session_pb2.BeginTurnRequest, context: Context) -> session_pb2.BeginTurnResponse:
         check_id("chat_id", request.chat_id)
         check_turn(request)
-        limit_s = check_span("deadline", request.deadline, request.HasField("deadline"), 180, low=1, high=3600)
+        limit_s = check_span("deadline", request.deadline, request.HasField("deadline"), 180, low=1, high=LONGEST_S)
         asker = _asker(context, GOVERNS if request.message.role == chat_pb2.ROLE_SYSTEM else SPEAKS)
         if not request.answer_again:
             asker.check_is(request.message.sender_id)
@@ -202,12 +205,15 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         if request.turn_id:
             check_id("turn_id", request.turn_id)
         check_label("cancelled_by", request.cancelled_by)
+        asker = _asker(context, SPEAKS)
+        if request.cancelled_by:
+            asker.check_is(request.cancelled_by)
         ended = await self._turns.cancel(
             request.chat_id,
             request.turn_id,
-            by=request.cancelled_by,
+            by=request.cancelled_by or asker.user_id,
             everything=request.all,
-            asker=_asker(context, SPEAKS),
+            asker=asker,
         )
         if ended.following:
             self._dispatcher.turn_due(request.chat_id, ended.following)
@@ -279,7 +285,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def OpenSession(
         self, request: session_pb2.OpenSessionRequest, context: Context
     ) -> session_pb2.OpenSessionResponse:
-        check_id("dialect", request.dialect)
+        check_dialect("dialect", request.dialect)
         check_name("name", request.name)
         check_name("chat.owner_id", request.chat.owner_id)
         check_chat(request.chat)
@@ -291,7 +297,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def GetSession(
         self, request: session_pb2.GetSessionRequest, context: Context
     ) -> session_pb2.GetSessionResponse:
-        check_id("dialect", request.dialect)
+        check_dialect("dialect", request.dialect)
         check_name("name", request.name)
         return session_pb2.GetSessionResponse(session=await self._names.get(request.dialect, request.name))
 
@@ -299,7 +305,7 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
     async def CloseSession(
         self, request: session_pb2.CloseSessionRequest, context: Context
     ) -> session_pb2.CloseSessionResponse:
-        check_id("dialect", request.dialect)
+        check_dialect("dialect", request.dialect)
         check_name("name", request.name)
         await self._names.close(request.dialect, request.name)
         return session_pb2.CloseSessionResponse()

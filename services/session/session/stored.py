@@ -9,23 +9,24 @@ from switchboard.chat.v1 import chat_pb2
 from switchboard.session.v1 import session_pb2
 
 PAGE_BYTES = 4 * 1024 * 1024
-"""A page of messages or events is cut here: gRPC's messages end at 8 MiB."""
+"""A page of messages or events is cut here, as they are stored: gRPC's messages end at 8 MiB."""
 CONTEXT_BYTES = 1024 * 1024
 """Four times what the worker keeps by default (max_context_chars)."""
 CONTEXT_MESSAGES = 200
 """What a worker is given of a conversation at the most; DESIGN's window by tokens is the worker's to cut."""
-CHAT_FIELDS = ("meta", "active", "count", "input_tokens", "output_tokens", "estimated", "cost_nano_usd")
+CHAT_FIELDS = ("meta", "active", "count", "input_tokens", "output_tokens", "estimated", "cost_nano_usd", "revision")
 """What a chat is made of; CHAT in lib.lua."""
 
 
 def chat(fields: Sequence[object]) -> chat_pb2.Chat | None:
     """A chat from its `CHAT_FIELDS`; None: there is none."""
-    meta, active, count, input_tokens, output_tokens, estimated, cost_nano_usd = fields
+    meta, active, count, input_tokens, output_tokens, estimated, cost_nano_usd, revision = fields
     if not meta or not active or not count:
         return None
     made = chat_pb2.Chat.FromString(_bytes(meta))
     made.last_activity_at.FromMicroseconds(int(_bytes(active)))
     made.message_count = int(_bytes(count))
+    made.revision = int(_bytes(revision)) if revision else 1
     if input_tokens and output_tokens:
         made.usage.input_tokens = int(_bytes(input_tokens))
         made.usage.output_tokens = int(_bytes(output_tokens))
@@ -39,7 +40,7 @@ def chat_fixed(chat: chat_pb2.Chat) -> bytes:
     """The first of a chat's fields: all but what the others hold."""
     fixed = chat_pb2.Chat()
     fixed.CopyFrom(chat)
-    for name in ("last_activity_at", "message_count", "usage"):
+    for name in ("last_activity_at", "message_count", "usage", "revision"):
         fixed.ClearField(name)
     return fixed.SerializeToString()
 
@@ -76,7 +77,7 @@ def messages(
 
 def claimed_turn(chat_id: str, lease_id: str, raw: Sequence[object]) -> session_pb2.ClaimedTurn:
     """What a worker gets, from what the claim script returned."""
-    (turn, fence, text, started, left_ms, claims, answer_id, settings, chat_fields, first, history, behind, body) = raw
+    (turn, fence, text, started, left_ms, claims, answer_id, settings, chat_fields, before, body, asked_by) = raw
     turn_chat = chat(_list(chat_fields))
     assert turn_chat is not None  # noqa: S101  for the type checker: the script found it
     answers = chat_pb2.AnswerSettings()
@@ -90,63 +91,38 @@ def claimed_turn(chat_id: str, lease_id: str, raw: Sequence[object]) -> session_
         ),
         chat=turn_chat,
         answers=answers,
-        context=context(_number(first), _list(history), _list(behind), own),
+        context=context(_list(before), own),
         answer_id=_bytes(answer_id).decode(),
         started=bool(started),
         text=_bytes(text).decode(),
         claims=_number(claims),
         ephemeral=bool(body),
+        asked_by=_bytes(asked_by).decode(),
     )
     claimed.time_left.FromMilliseconds(max(0, _number(left_ms)))
     return claimed
 
 
-def context(
-    first: int, history: Sequence[object], behind: Sequence[object], passing: chat_pb2.Message | None
-) -> list[chat_pb2.Message]:
-    """The conversation that a turn answers, ending with its own message, each other one followed by its last answer.
+def context(before: Sequence[object], passing: chat_pb2.Message | None) -> list[chat_pb2.Message]:
+    """The conversation that a turn answers, ending with its own message, each other one followed by its current answer.
 
-    `history`: triples (message, content, its answer's sequence) of a run of sequences from `first`; the last is the
-    turn's own, or the one that `passing`, which is in no history, stands behind. `behind`: triples (sequence, message,
-    content) of answers that came later. An answer whose question is out of sight is so itself; one to the turn's own
-    message is not context.
+    `before`: (answer, its content, message, its content), newest first; the first is the turn's own, unless that is
+    `passing`, which is in no history.
     """
-    last = first + len(history) // 3 - 1
-    asked: list[tuple[int, int, chat_pb2.Message]] = []
-    answers: dict[int, chat_pb2.Message] = {}
-    for index in range(0, len(history), 3):
-        if not history[index]:
+    newest_first = [passing] if passing else []
+    for index in range(0, len(before), 4):
+        answer, answer_content, stored, content = before[index : index + 4]
+        message = _message(stored, content) if stored else None
+        if message is None or message.role == chat_pb2.ROLE_ASSISTANT:
+            # Of a chat that is older than the list of what was asked: an answer, which stands behind its message.
             continue
-        sequence, answer = first + index // 3, history[index + 2]
-        message = _message(history[index], history[index + 1])
-        if message.role == chat_pb2.ROLE_ASSISTANT:
-            answers[sequence] = message
-        else:
-            asked.append((sequence, int(_bytes(answer)) if answer else 0, message))
-    for index in range(0, len(behind), 3):
-        answers[_number(behind[index])] = _message(behind[index + 1], behind[index + 2])
-    ordered: list[chat_pb2.Message] = []
-    for sequence, answer_sequence, message in asked:
-        ordered.append(message)
-        if answer_sequence and (sequence < last or passing):
+        if answer:
+            said = _message(answer, answer_content)
             # How it was come by is nothing to a model, and most of the message.
-            answers[answer_sequence].answer.ClearField("attempts")
-            ordered.append(answers[answer_sequence])
-    if passing:
-        ordered.append(passing)
-    return newest(ordered[-CONTEXT_MESSAGES:], CONTEXT_BYTES)
-
-
-def newest(messages: Sequence[chat_pb2.Message], most_bytes: int) -> list[chat_pb2.Message]:
-    """The last messages that fit together, the last one always."""
-    kept = len(messages)
-    size = 0
-    for message in reversed(messages):
-        size += message.ByteSize()
-        if size > most_bytes and kept < len(messages):
-            break
-        kept -= 1
-    return list(messages[kept:])
+            said.answer.ClearField("attempts")
+            newest_first.append(said)
+        newest_first.append(message)
+    return newest_first[::-1]
 
 
 def _message(stored: object, content: object) -> chat_pb2.Message:

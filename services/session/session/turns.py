@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
+LONGEST_S = 3600
+"""What a turn may last at the most, from when it is due."""
 LEASE_MS = 10_000
 """How long a claim lasts. A dead worker's turn stands still for that long; a live one renews every third of it."""
 SHARD_PATIENCE_S = 1.0
@@ -112,6 +114,9 @@ class Turns:
             LEASE_MS,
             request.ephemeral,
             message.sequence if request.answer_again else False,
+            asker.user_id or message.sender_id,
+            stored.CONTEXT_MESSAGES,
+            stored.CONTEXT_BYTES,
             *asker.arguments,
         ]
         raw = await self._link.run_packed(
@@ -138,7 +143,7 @@ class Turns:
                 )
             case b"again":
                 first, state = rest
-                return await self._again(request.chat_id, message, first, state)
+                return await self._again(request, first, state)
             case b"archived":
                 raise SwitchboardError(ErrorCode.PERMISSION_DENIED, "the chat is archived; nothing can be posted to it")
             case b"taken":
@@ -176,16 +181,23 @@ class Turns:
         message.content = raw[1].decode() or message.content
         return message
 
-    async def _again(self, chat_id: str, message: chat_pb2.Message, first: Sequence[Any], state: bytes | bool) -> Begun:
-        message_id, sequence, turn_id, answer_id, epoch, offset = first
+    async def _again(self, request: session_pb2.BeginTurnRequest, first: Sequence[Any], state: bytes | bool) -> Begun:
+        message_id, sequence, turn_id, answer_id, epoch, offset = first[:6]
         if sequence:
             raw = await self._link.run_packed(
-                scripts.READ_MESSAGES, [keys.chat(chat_id)], 1, int(sequence) - 1, 0, *CALLING_SERVICE.arguments
+                scripts.READ_MESSAGES,
+                [keys.chat(request.chat_id)],
+                1,
+                int(sequence) - 1,
+                0,
+                stored.PAGE_BYTES,
+                *CALLING_SERVICE.arguments,
             )
             _, first_sequence, parts, answer_sequence, text = admitted(raw)
             message = stored.messages(int(first_sequence), parts, int(answer_sequence), text)[0]
         else:
             # Of an ephemeral message nothing is kept but its name.
+            message = self._message(request.chat_id, request.message)
             message.id, message.turn_id = message_id.decode(), turn_id.decode()
         return Begun(
             message=message,
@@ -198,15 +210,27 @@ class Turns:
             participants=(),
         )
 
-    async def is_repeat(self, request: session_pb2.BeginTurnRequest, asker: Asker) -> bool:
-        """Whether an earlier call with this idempotency key appended its message. Raises: SwitchboardError."""
+    async def repeated(self, request: session_pb2.BeginTurnRequest, asker: Asker) -> Begun | None:
+        """What an earlier call with this idempotency key did; None: there was none. Raises: SwitchboardError."""
         key = _key(request, asker)
-        return bool(key) and bool(await self._link.execute("EXISTS", f"{keys.chat(request.chat_id)}:key:{key}"))
+        if not key:
+            return None
+        raw = await self._link.run_packed(scripts.REPEAT_TURN, [keys.chat(request.chat_id)], key, *asker.arguments)
+        if raw is False:
+            return None
+        _, first, state = raw
+        return await self._again(request, first, state)
 
     async def claim(self, name: TurnName, lease_id: str) -> session_pb2.ClaimedTurn | None:
         """Claims a turn (any of the chat, if its id is empty); None: nothing to claim. Raises: SwitchboardError."""
         raw = await self._link.run_packed(
-            scripts.CLAIM_TURN, [keys.chat(name.chat_id)], name.turn_id, lease_id, LEASE_MS
+            scripts.CLAIM_TURN,
+            [keys.chat(name.chat_id)],
+            name.turn_id,
+            lease_id,
+            LEASE_MS,
+            stored.CONTEXT_MESSAGES,
+            stored.CONTEXT_BYTES,
         )
         # Lua's empty table is an empty map or an empty array.
         return stored.claimed_turn(name.chat_id, lease_id, raw) if admitted(raw) else None

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from session import keys
 from switchboard.chat.v1 import chat_pb2, event_pb2
 from switchboard.session.v1 import session_pb2
@@ -15,6 +16,16 @@ from .conftest import Running
 
 BEGIN = session_pb2.BeginTurnRequest
 USER = chat_pb2.ROLE_USER
+
+
+def nested(objects: int, in_lists: int = 0) -> Struct:
+    """An object that holds objects, so many with itself, and lists in the innermost."""
+    value = Value(null_value=NULL_VALUE)
+    for _ in range(in_lists):
+        value = Value(list_value=ListValue(values=[value]))
+    for _ in range(objects - 1):
+        value = Value(struct_value=Struct(fields={"a": value}))
+    return Struct(fields={"a": value})
 
 
 def message(**fields: Any) -> chat_pb2.Message:
@@ -40,6 +51,8 @@ def message(**fields: Any) -> chat_pb2.Message:
         ({"answers": chat_pb2.AnswerSettings(temperature=float("nan"))}, "INVALID_ARGUMENT"),
         ({"answers": chat_pb2.AnswerSettings(max_output_tokens=128_001)}, "INVALID_ARGUMENT"),
         ({"answers": chat_pb2.AnswerSettings(persona="x" * 201)}, "INVALID_ARGUMENT"),
+        ({"message": message(metadata=nested(17))}, "INVALID_ARGUMENT"),
+        ({"message": message(metadata=nested(16, in_lists=1))}, "INVALID_ARGUMENT"),
     ],
 )
 def test_a_bad_turn_is_refused_and_nothing_is_stored(running: Running, fields: dict[str, Any], reason: str) -> None:
@@ -398,5 +411,107 @@ def test_one_message_is_read_by_its_id_and_another_one_is_not_found(running: Run
         for chat, name in ((chat_id, "another"), (chat_id, said[0].turn_id or "none"), ("no-chat", said[0].id)):
             with pytest.raises(Refused, match="NOT_FOUND"):
                 await client.call("GetMessage", session_pb2.GetMessageRequest(chat_id=chat, message_id=name))
+
+    running.wait(scenario())
+
+
+def test_what_is_nested_as_deep_as_it_may_be_reaches_who_follows_the_chat(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        stream = running.clients[1].stream("Subscribe")
+        await stream.send(session_pb2.SubscribeRequest(add=[chat_id]))
+        await stream.receive()
+        for metadata in (nested(16), nested(1, in_lists=15)):
+            await client.call("BeginTurn", BEGIN(chat_id=chat_id, message=message(metadata=metadata)))
+            created = (await stream.receive()).events[0].events[0].message_created
+            assert created.message.metadata == metadata
+        await stream.close()
+        assert len((await client.read(chat_id)).snapshot.messages) == 2
+
+    running.wait(scenario())
+
+
+def test_nothing_nested_deeper_gets_in_by_another_way(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        deep = nested(17)
+        chat = chat_pb2.Chat(id=chat_id, dialect="test", owner_id="owner", attributes=deep)
+        presence = event_pb2.Event(presence=event_pb2.Presence(user_id="u", attributes=deep))
+        opening = session_pb2.OpenSessionRequest(dialect="test", name="deep", chat=chat)
+        for method, request in (
+            ("CreateChat", session_pb2.CreateChatRequest(chat=chat)),
+            ("UpdateChat", session_pb2.UpdateChatRequest(chat=chat)),
+            ("OpenSession", opening),
+            ("Notify", session_pb2.NotifyRequest(chat_id=chat_id, event=presence)),
+        ):
+            with pytest.raises(Refused, match=r"INVALID_ARGUMENT: .* is at most 16 deep"):
+                await client.call(method, request)
+
+    running.wait(scenario())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"role": 0},
+        {"role": USER},
+        {"id": ""},
+        {"id": "another"},
+        {"chat_id": "another"},
+        {"chat_id": ""},
+        {"turn_id": ""},
+    ],
+)
+def test_an_answer_begins_as_the_one_that_its_turn_was_promised(running: Running, wrong: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await client.new_chat()
+        await client.begin(chat_id)
+        turn = await client.claim(chat_id)
+        assert turn is not None
+        before = await client.read(chat_id)
+        worker = Worker(client, turn)
+        started = worker.start_event()
+        for name, value in wrong.items():
+            setattr(started.response_started.message, name, value)
+        assert (await worker.append(started, delta(turn, 0, "hi"))).error == chat_pb2.ERROR_CODE_INVALID_ARGUMENT
+        assert await client.read(chat_id) == before
+        await worker.say("an answer")
+        await worker.complete()
+        await client.begin(chat_id, "and now")
+        assert await client.answer(chat_id, "well") == ["hello", "an answer", "and now"]
+
+    running.wait(scenario())
+
+
+def test_an_open_session_is_anothers_as_it_is(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        opening = session_pb2.OpenSessionRequest(dialect="test", name="shared", chat=chat_pb2.Chat(owner_id="first"))
+        first = await client.call("OpenSession", opening)
+        opening.chat.owner_id = "second"
+        second = await client.call("OpenSession", opening)
+        assert (second.created, second.session) == (False, first.session)
+        chat = session_pb2.GetChatRequest(chat_id=second.session.chat_id)
+        assert (await client.call("GetChat", chat)).chat.owner_id == "first"
+
+    running.wait(scenario())
+
+
+def test_no_two_dialects_share_a_name(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat = chat_pb2.Chat(id="c", dialect="a:b", owner_id="owner")
+        for method, request in (
+            ("CreateChat", session_pb2.CreateChatRequest(chat=chat)),
+            ("ListChats", session_pb2.ListChatsRequest(user_id="owner", dialect="a:b")),
+            ("OpenSession", session_pb2.OpenSessionRequest(dialect="a:b", name="n", chat=chat)),
+            ("GetSession", session_pb2.GetSessionRequest(dialect="a:b", name="n")),
+            ("CloseSession", session_pb2.CloseSessionRequest(dialect="a:b", name="n")),
+        ):
+            with pytest.raises(Refused, match=r"INVALID_ARGUMENT: .*dialect must not have a colon"):
+                await client.call(method, request)
 
     running.wait(scenario())

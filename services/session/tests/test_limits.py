@@ -1,6 +1,8 @@
 """Limits hold over all replicas, count what was stored and nothing else, and see by themselves which answers ended."""
 
 import asyncio
+import os
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -414,4 +416,93 @@ async def test_where_a_subject_s_part_of_redis_is_away_messages_go_uncounted_and
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await stub.Acquire(acquire_request, metadata=client.metadata, timeout=10)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+        await client.close()
+
+
+def test_the_keys_of_a_deleted_chat_let_nobody_past_a_limit(limited: Running) -> None:
+    user, chat_id = new_name(), str(uuid.uuid4())
+    records = Records(limited)
+    make = session_pb2.CreateChatRequest(chat=chat_pb2.Chat(id=chat_id, dialect="test", owner_id=user))
+
+    async def scenario() -> None:
+        await records.call("CreateChat", make)
+        for number in range(MESSAGES):
+            await begin(records, chat_id, user, without_answer=True, idempotency_key=f"{number}")
+        assert (await begin(records, chat_id, user, without_answer=True, idempotency_key="0")).repeated
+        await records.call("DeleteChat", session_pb2.DeleteChatRequest(chat_id=chat_id))
+        await refusal(begin(records, chat_id, user, without_answer=True, idempotency_key="0"))
+        await records.call("CreateChat", make)
+        for number in range(MESSAGES):
+            await refusal(begin(records, chat_id, user, without_answer=True, idempotency_key=f"{number}"))
+        listing = session_pb2.ListMessagesRequest(chat_id=chat_id)
+        assert (await records.call("ListMessages", listing)).total == 0
+
+    limited.wait(scenario())
+    assert used(limited, "user", user)[0] == MESSAGES
+
+
+def test_a_turn_counts_for_as_long_as_those_ahead_of_it_may_take(limited: Running) -> None:
+    user, records = new_name(), Records(limited)
+
+    async def scenario() -> None:
+        chat_id = await new_chat(records, user)
+        await begin(records, chat_id, user, deadline=Duration(seconds=3600))
+        await begin(records, chat_id, user, deadline=Duration(seconds=1))
+
+    limited.wait(scenario())
+    root = keys.limited("user", user)
+    with redis_of(limited, root) as redis:
+        now_s = redis.time()[0]
+        assert all(
+            end_ms / 1000 - now_s > 8 * 3600 - 60
+            for _, end_ms in redis.zrange(f"{root}:answers", 0, -1, withscores=True)
+        )
+
+
+async def test_a_chat_whose_shard_is_frozen_opens_the_bound_on_answers_to_nobody() -> None:
+    async with (
+        ValkeyCluster() as cluster,
+        Stack(
+            sessions=1,
+            workers=0,
+            gateways=0,
+            simulator=False,
+            redis_url=cluster.url,
+            environment={**LIMITS, **cluster.environment},
+        ) as stack,
+    ):
+        client = await SessionClient.open(stack.session_addresses[0], stack.secrets.internal_token)
+        shards = len(cluster.urls) // 2
+        share = keys.PARTITIONS // shards
+        user = next(user for user in map(str, range(1000)) if keys.partition(user) > keys.PARTITIONS - share)
+
+        async def chat_in(partitions: range) -> str:
+            while True:
+                chat_id = await client.new_chat()
+                if keys.partition(chat_id) in partitions:
+                    return chat_id
+
+        frozen = await chat_in(range(share))
+        other = await chat_in(range(keys.PARTITIONS - share + 1, keys.PARTITIONS))
+
+        async def send(chat_id: str) -> session_pb2.BeginTurnResponse:
+            message = chat_pb2.Message(role=chat_pb2.ROLE_USER, content="hello", sender_id=user)
+            return await client.call("BeginTurn", session_pb2.BeginTurnRequest(chat_id=chat_id, message=message))
+
+        await send(frozen)
+        for _ in range(ANSWERS - 1):
+            await send(other)
+        await refusal(send(other))
+        pids = [cluster.nodes[index].pid for index in (0, shards)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for _ in range(4):
+                await refusal(send(other))
+            # What is known to have ended makes room all the same.
+            await client.call("CancelTurn", session_pb2.CancelTurnRequest(chat_id=other))
+            assert (await send(other)).limit.quota == MESSAGES
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
         await client.close()

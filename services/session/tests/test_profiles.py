@@ -1,5 +1,6 @@
 """Users' profiles: what is put is got, by its user alone."""
 
+import json
 import uuid
 from typing import Any
 
@@ -52,6 +53,7 @@ def test_it_is_read_back_replaced_and_deleted_a_dialect(running: Running) -> Non
         (profile("u" * 201), "user_id"),
         (profile("u", "no dialect"), "dialect"),
         (profile("u", text="x" * 16 * 1024), "attributes"),
+        (profile("u", deep=json.loads("[" * 16 + "]" * 16)), "attributes"),
     ],
 )
 def test_what_breaks_its_range_is_refused_by_name(running: Running, request_: user_pb2.Profile, field: str) -> None:

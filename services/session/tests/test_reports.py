@@ -1,5 +1,6 @@
 """What replicas say of themselves counts while they go on saying it."""
 
+import asyncio
 import uuid
 
 import pytest
@@ -96,3 +97,64 @@ def test_what_is_no_report_is_refused(running: Running, replica: report_pb2.Repl
     with pytest.raises(Refused) as refused:
         running.wait(report(Records(running), replica))
     assert refused.value.reason == reason
+
+
+def test_who_reports_and_retires_at_once_spoils_nobodys_list(running: Running) -> None:
+    async def scenario() -> None:
+        first, second = Records(running, 0), Records(running, 1)
+        one, other = f"g-{uuid.uuid4()}", f"g-{uuid.uuid4()}"
+        await report(first, gateway(other, 1))
+        for _ in range(50):
+            *_, found = await asyncio.gather(
+                report(first, gateway(one, 1)),
+                second.call("Retire", report_pb2.RetireRequest(replica_id=one)),
+                report(second, gateway(one, 2)),
+                first.call("Retire", report_pb2.RetireRequest(replica_id=one)),
+                live(second, other),
+            )
+            assert set(found) == {other}
+            assert set(await live(first, other)) == {other}
+
+    running.wait(scenario())
+
+
+def test_half_a_report_is_passed_over(running: Running) -> None:
+    records, root = Records(running), keys.reports()
+    one, other = f"g-{uuid.uuid4()}", f"g-{uuid.uuid4()}"
+    running.wait(report(records, gateway(one, 1)))
+    running.wait(report(records, gateway(other, 1)))
+    # As an earlier version's Retire left it when a Report came in its middle.
+    with redis_of(running, root) as redis:
+        redis.hdel(root, one, f"{one}/brief")
+    assert set(running.wait(live(records, one, other))) == {other}
+
+
+def test_a_report_leaves_nothing_behind_when_it_is_retired(running: Running) -> None:
+    records, root = Records(running), keys.reports()
+    one = f"g-{uuid.uuid4()}"
+    running.wait(report(records, gateway(one, 1)))
+    running.wait(records.call("Retire", report_pb2.RetireRequest(replica_id=one)))
+    with redis_of(running, root) as redis:
+        assert not any(one.encode() in field for field in (*redis.hkeys(root), *redis.zrange(f"{root}:at", 0, -1)))
+
+
+def test_more_reports_than_a_response_holds_are_told_without_their_chats(running: Running) -> None:
+    async def scenario() -> None:
+        records = Records(running)
+        ids = [f"g-{number:02}-{uuid.uuid4()}" for number in range(24)]
+        chats = {f"{number:0100}": 5 for number in range(4000)}
+        for one in ids:
+            replica = gateway(one, 7)
+            replica.gateway.dialects[0].by_chat.update(chats)
+            await report(records, replica)
+        response = await records.call("ListReports", report_pb2.ListReportsRequest())
+        assert response.ByteSize() < 4.1 * 1024 * 1024
+        found = {replica.id: replica.gateway.dialects[0] for replica in response.replicas if replica.id in ids}
+        assert [found[one].connections for one in ids] == [7] * 24
+        whole = [one for one in ids if found[one].by_chat]
+        assert whole == ids[: len(whole)]
+        assert 5 < len(whole) < 24
+        for one in ids:
+            await records.call("Retire", report_pb2.RetireRequest(replica_id=one))
+
+    running.wait(scenario())

@@ -97,7 +97,7 @@ CALLS = [
     Call("stop", "CancelTurn", lambda _, c: session_pb2.CancelTurnRequest(chat_id=c), SPEAK),
     Call("edit one's own", "EditMessage", lambda u, c: edit(c, f"of-{u or 'owner'}"), SPEAK),
     Call("edit another's", "EditMessage", lambda _, c: edit(c, "of-guest"), SERVICE),
-    Call("edit an answer", "EditMessage", lambda _, c: edit(c, "the-answer"), GOVERN),
+    Call("edit an answer", "EditMessage", lambda _, c: edit(c, ANSWERS[c]), GOVERN),
     Call("update", "UpdateChat", lambda _, c: session_pb2.UpdateChatRequest(chat=chat_pb2.Chat(id=c)), GOVERN),
     Call("add a member", "PutParticipant", lambda _, c: put(c, "new", MEMBER), GOVERN),
     Call("add an admin", "PutParticipant", lambda _, c: put(c, "new", ADMIN), OWN),
@@ -116,6 +116,10 @@ CALLS = [
 ]
 
 
+ANSWERS: dict[str, str] = {}
+"""Of the chats that `peopled` made: the id of the answer."""
+
+
 async def peopled(client: SessionClient) -> str:
     """A chat with people of every role, a message of each that may speak, and an answer."""
     chat_id = await client.new_chat()
@@ -127,7 +131,7 @@ async def peopled(client: SessionClient) -> str:
         await client.call("BeginTurn", request)
     turn = await client.claim(chat_id)
     assert turn is not None
-    turn.answer_id = "the-answer"
+    ANSWERS[chat_id] = turn.answer_id
     await client.answered(turn, "an answer")
     return chat_id
 
@@ -300,5 +304,24 @@ def test_admins_who_remove_one_another_at_once_both_stay(running: Running) -> No
             return_exceptions=True,
         )
         assert [isinstance(outcome, Refused) for outcome in outcomes] == [True, True]
+
+    running.wait(scenario())
+
+
+def test_nobody_stops_an_answer_in_anothers_name(running: Running) -> None:
+    async def scenario() -> None:
+        client = running.clients[0]
+        chat_id = await peopled(client)
+        start = (await client.read(chat_id)).position
+        await client.begin(chat_id)
+        with pytest.raises(Refused, match="PERMISSION_DENIED"):
+            request = session_pb2.CancelTurnRequest(chat_id=chat_id, cancelled_by="owner")
+            await client.call("CancelTurn", request, "member")
+        for number, (by, user) in enumerate((("member", "member"), ("", "member"), ("owner", ""), ("", ""))):
+            if number:
+                await client.begin(chat_id)
+            await client.call("CancelTurn", session_pb2.CancelTurnRequest(chat_id=chat_id, cancelled_by=by), user)
+        stopped = [event.response_cancelled for event in (await client.read(chat_id, start)).events][1::2]
+        assert [one.cancelled_by for one in stopped] == ["member", "member", "owner", ""]
 
     running.wait(scenario())

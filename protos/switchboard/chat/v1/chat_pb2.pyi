@@ -160,6 +160,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     """Our fault; the log says more under the request's id."""
     ERROR_CODE_CANCELLED: _ErrorCode.ValueType  # 19
     """Somebody stopped it."""
+    ERROR_CODE_CONFLICT: _ErrorCode.ValueType  # 20
+    """What was to be changed is another by now; nothing was done. Read it, and change what it is."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """The closed set of failures. Over gRPC the same name stands in google.rpc.ErrorInfo.reason, without the prefix,
@@ -205,6 +207,8 @@ ERROR_CODE_INTERNAL: ErrorCode.ValueType  # 18
 """Our fault; the log says more under the request's id."""
 ERROR_CODE_CANCELLED: ErrorCode.ValueType  # 19
 """Somebody stopped it."""
+ERROR_CODE_CONFLICT: ErrorCode.ValueType  # 20
+"""What was to be changed is another by now; nothing was done. Read it, and change what it is."""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _ParticipantRole:
@@ -523,7 +527,9 @@ class Message(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The sender's own JSON object, kept and given back unread; at most 16 KiB."""
+        """The sender's own JSON object, kept and given back unread; at most 16 KiB, and 16 objects and lists deep, itself
+        included.
+        """
 
     @_builtins.property
     def answer(self) -> Global___Answer: ...
@@ -641,9 +647,10 @@ class Chat(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     ARCHIVED_AT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     dialect: _builtins.str
-    """The dialect that made it and alone may enter it, such as "faye"."""
+    """The dialect that made it and alone may enter it, such as "faye"; an id without ":"."""
     owner_id: _builtins.str
     """The user, or the session's name, that it belongs to."""
     title: _builtins.str
@@ -652,11 +659,17 @@ class Chat(_message.Message):
     """At most 1,000 characters; may be empty."""
     message_count: _builtins.int
     """Messages in its history."""
+    revision: _builtins.int
+    """Of title, description, answers, attributes and archived_at together: 1 when the chat is made, one more for each
+    UpdateChat. Ignored in requests.
+    """
     @_builtins.property
     def answers(self) -> Global___AnswerSettings: ...
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
-        """The dialect's own settings of the chat, kept and given back unread; at most 16 KiB."""
+        """The dialect's own settings of the chat, kept and given back unread; at most 16 KiB, and 16 objects and lists deep,
+        itself included.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -670,7 +683,9 @@ class Chat(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Tokens of all its answers so far, ephemeral ones included."""
+        """Tokens of all its answers so far, ephemeral and failed ones included; those that were stopped, or failed for their
+        deadline, have no count.
+        """
 
     def __init__(
         self,
@@ -687,10 +702,11 @@ class Chat(_message.Message):
         message_count: _builtins.int = ...,
         archived_at: _timestamp_pb2.Timestamp | None = ...,
         usage: Global___Usage | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "archived_at", b"archived_at", "attributes", b"attributes", "created_at", b"created_at", "last_activity_at", b"last_activity_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "archived_at", b"archived_at", "attributes", b"attributes", "created_at", b"created_at", "description", b"description", "dialect", b"dialect", "id", b"id", "last_activity_at", b"last_activity_at", "message_count", b"message_count", "owner_id", b"owner_id", "title", b"title", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "archived_at", b"archived_at", "attributes", b"attributes", "created_at", b"created_at", "description", b"description", "dialect", b"dialect", "id", b"id", "last_activity_at", b"last_activity_at", "message_count", b"message_count", "owner_id", b"owner_id", "revision", b"revision", "title", b"title", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

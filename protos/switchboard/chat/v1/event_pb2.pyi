@@ -135,7 +135,11 @@ class ResponseStarted(_message.Message):
 
     MESSAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def message(self) -> _chat_pb2.Message: ...
+    def message(self) -> _chat_pb2.Message:
+        """Its id is the turn's answer id, its role ROLE_ASSISTANT, its chat_id and turn_id are the turn's: one that says
+        otherwise, or nothing, is refused when it is published.
+        """
+
     def __init__(
         self,
         *,
@@ -446,7 +450,7 @@ class Presence(_message.Message):
     """Whether they are there now."""
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
-        """More of it in the dialect's own words."""
+        """More of it in the dialect's own words; at most 16 objects and lists deep, itself included."""
 
     def __init__(
         self,

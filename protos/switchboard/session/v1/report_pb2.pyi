@@ -64,7 +64,9 @@ class Replica(_message.Message):
     """Its name, other than any other replica's, and new at each start; an id."""
     @_builtins.property
     def reported_at(self) -> _timestamp_pb2.Timestamp:
-        """When it said so, by the session service's clock; ignored in requests."""
+        """When it said so, by the clock of the session replica that it said so to; ignored in requests. How long it counts is
+        by Redis' clock.
+        """
 
     @_builtins.property
     def gateway(self) -> Global___GatewayReport: ...
@@ -145,7 +147,7 @@ class DialectConnections(_message.Message):
     connections: _builtins.int
     @_builtins.property
     def by_chat(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """How many of them show which chat; at most the 1,000 chats with the most."""
+        """How many of them show which chat; at most the 1,000 chats with the most. Empty where it was left out (ListReports)."""
 
     def __init__(
         self,

@@ -43,7 +43,9 @@ class ReportServiceStub:
     Retire: _grpc.UnaryUnaryMultiCallable[_report_pb2.RetireRequest, _report_pb2.RetireResponse]
     """The replica is going: its report is removed. Idempotent."""
     ListReports: _grpc.UnaryUnaryMultiCallable[_report_pb2.ListReportsRequest, _report_pb2.ListReportsResponse]
-    """Every live replica's last report, in no order."""
+    """Every live replica's last report, by their ids. At most 4 MiB: where the reports are more together, by_chat is left
+    out of some, those of the last ids; what is over 4 MiB even so is left out whole.
+    """
 
 @_typing.type_check_only
 class ReportServiceAsyncStub(ReportServiceStub):
@@ -57,7 +59,9 @@ class ReportServiceAsyncStub(ReportServiceStub):
     Retire: _aio.UnaryUnaryMultiCallable[_report_pb2.RetireRequest, _report_pb2.RetireResponse]  # type: ignore[assignment]
     """The replica is going: its report is removed. Idempotent."""
     ListReports: _aio.UnaryUnaryMultiCallable[_report_pb2.ListReportsRequest, _report_pb2.ListReportsResponse]  # type: ignore[assignment]
-    """Every live replica's last report, in no order."""
+    """Every live replica's last report, by their ids. At most 4 MiB: where the reports are more together, by_chat is left
+    out of some, those of the last ids; what is over 4 MiB even so is left out whole.
+    """
 
 class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
     """Replicas' reports. One that is not renewed for 25 s is gone: who died stops counting within 30 s."""
@@ -86,6 +90,8 @@ class ReportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _report_pb2.ListReportsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_report_pb2.ListReportsResponse, _abc.Awaitable[_report_pb2.ListReportsResponse]]:
-        """Every live replica's last report, in no order."""
+        """Every live replica's last report, by their ids. At most 4 MiB: where the reports are more together, by_chat is left
+        out of some, those of the last ids; what is over 4 MiB even so is left out whole.
+        """
 
 def add_ReportServiceServicer_to_server(servicer: ReportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

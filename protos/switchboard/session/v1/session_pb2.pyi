@@ -7,7 +7,8 @@ Every call carries the service token in the metadata "authorization: Bearer <tok
 in "x-switchboard-user" (percent-encoded UTF-8) and the client's API key, by an id that does not tell it, in
 "x-switchboard-key". With an acting user, a call on a chat is refused with PERMISSION_DENIED unless that user is its
 owner or a participant whose role allows it (see ParticipantRole); without one, the calling service answers for it.
-The streams and the calls of workers (ClaimTurn, GetTurn, CheckStore) look at no acting user.
+These look at no acting user: the streams, the calls of workers (ClaimTurn, GetTurn, CheckStore), and those on
+dialect sessions (OpenSession, GetSession, CloseSession), where the name is the credential.
 
 Errors are gRPC statuses with google.rpc.ErrorInfo (domain "switchboard", reason: a name of
 switchboard.chat.v1.ErrorCode without its prefix) and, where waiting helps, google.rpc.RetryInfo. Any call may end in
@@ -81,7 +82,7 @@ class CreateChatRequest(_message.Message):
     """The owner's name to show; may be empty."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
-        """id, dialect and owner_id are needed; created_at, last_activity_at and message_count are ignored."""
+        """id, dialect and owner_id are needed; created_at, last_activity_at, message_count, usage and revision are ignored."""
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ class ListChatsRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     dialect: _builtins.str
-    """Needed: a user's chats are listed a dialect."""
+    """Needed: a user's chats are listed a dialect. An id without ":"."""
     limit: _builtins.int
     """How many at the most: 1 to 1,000; 0: 50."""
     offset: _builtins.int
@@ -216,6 +217,9 @@ class UpdateChatRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAT_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    expected_revision: _builtins.int
+    """The revision that what is replaced must have: of the chat that the caller read; 0: whichever it has."""
     @_builtins.property
     def chat(self) -> _chat_pb2.Chat:
         """id is needed; title, description, answers, attributes and archived_at replace what is stored."""
@@ -224,10 +228,11 @@ class UpdateChatRequest(_message.Message):
         self,
         *,
         chat: _chat_pb2.Chat | None = ...,
+        expected_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "expected_revision", b"expected_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,8 +583,8 @@ class BeginTurnRequest(_message.Message):
     """
     answer_again: _builtins.str
     """Answer a message of the history once more: the id of that message (of ROLE_USER), in place of `message`. Nothing is
-    appended but the new answer, a message of its own; of several answers to a message only the last is context for later
-    ones. Not together with message, without_answer or ephemeral. NOT_FOUND: no such message of a person.
+    appended but the new answer, a message of its own; of several answers to a message only the last that was completed
+    or stopped with text is context for later ones. Not together with message, without_answer or ephemeral. NOT_FOUND: no such message of a person.
     """
     @_builtins.property
     def message(self) -> _chat_pb2.Message:
@@ -640,7 +645,7 @@ class BeginTurnResponse(_message.Message):
 
     @_builtins.property
     def position(self) -> _chat_pb2.Position:
-        """Where the message stands in the log."""
+        """Where the message stands in the log; of answer_again, which appends none, the log's end before the answer."""
 
     @_builtins.property
     def limit(self) -> _limit_pb2.RateLimit:
@@ -679,7 +684,9 @@ class CancelTurnRequest(_message.Message):
     all: _builtins.bool
     """Every turn of the chat, those that wait included."""
     cancelled_by: _builtins.str
-    """Who stops it, for ResponseCancelled; empty: the system."""
+    """Who stops it, for ResponseCancelled; empty: the acting user, or without one the system. PERMISSION_DENIED: it is
+    not the acting user.
+    """
     def __init__(
         self,
         *,
@@ -819,6 +826,7 @@ class ClaimedTurn(_message.Message):
     TIME_LEFT_FIELD_NUMBER: _builtins.int
     CLAIMS_FIELD_NUMBER: _builtins.int
     EPHEMERAL_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     started: _builtins.bool
     """Whether ResponseStarted has been appended already, by an earlier claim."""
@@ -828,6 +836,8 @@ class ClaimedTurn(_message.Message):
     """How often the turn has been claimed, this claim included."""
     ephemeral: _builtins.bool
     """The answer is to be in no history."""
+    asked_by: _builtins.str
+    """Who asked for this answer: the acting user of BeginTurn, else the message's sender. Empty: nobody is known."""
     @_builtins.property
     def lease(self) -> Global___Lease: ...
     @_builtins.property
@@ -839,7 +849,8 @@ class ClaimedTurn(_message.Message):
     @_builtins.property
     def context(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation, oldest first, each answer behind the message it answers; it ends with the turn's own message.
-        At most 200 messages and 1 MiB; what came before is left out, and of answers their attempts.
+        An answer that failed, or was replaced by a later one (see answer_again), is not part of it. At most 200 messages and
+        1 MiB as they are stored, the turn's own always; what came before is left out, and of answers their attempts.
         """
 
     @_builtins.property
@@ -859,10 +870,11 @@ class ClaimedTurn(_message.Message):
         time_left: _duration_pb2.Duration | None = ...,
         claims: _builtins.int = ...,
         ephemeral: _builtins.bool = ...,
+        asked_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "chat", b"chat", "lease", b"lease", "time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "answers", b"answers", "chat", b"chat", "claims", b"claims", "context", b"context", "ephemeral", b"ephemeral", "lease", b"lease", "started", b"started", "text", b"text", "time_left", b"time_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "answers", b"answers", "asked_by", b"asked_by", "chat", b"chat", "claims", b"claims", "context", b"context", "ephemeral", b"ephemeral", "lease", b"lease", "started", b"started", "text", b"text", "time_left", b"time_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1394,6 +1406,7 @@ class DialectSession(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     dialect: _builtins.str
+    """An id without ":"."""
     name: _builtins.str
     """1 to 200 bytes."""
     chat_id: _builtins.str
@@ -1432,6 +1445,7 @@ class OpenSessionRequest(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
     dialect: _builtins.str
+    """An id without ":"."""
     name: _builtins.str
     """1 to 200 bytes."""
     @_builtins.property

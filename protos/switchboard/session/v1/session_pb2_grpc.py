@@ -185,7 +185,8 @@ class SessionServiceServicer:
 
     def UpdateChat(self, request, context):
         """Replaces a chat's title, description, answer settings, attributes or archived_at, and appends ChatUpdated.
-        Idempotent. NOT_FOUND as GetChat.
+        Idempotent without expected_revision; a repeat with one ends in ABORTED. NOT_FOUND as GetChat. ABORTED (CONFLICT): the
+        chat's revision is not the one expected; nothing was changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,7 +247,8 @@ class SessionServiceServicer:
     def BeginTurn(self, request, context):
         """Appends a message and, unless told not to, makes the turn that answers it due, in one step: both happen or
         neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
-        same key by the same sender within 24 hours returns the first call's result and appends nothing.
+        same key by the same sender within 24 hours returns the first call's result and appends nothing. A chat that was
+        deleted and made again under its id knows no keys of before.
         NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
         ALREADY_EXISTS: the message's id is taken.
         PERMISSION_DENIED: the chat is archived.
@@ -327,7 +329,8 @@ class SessionServiceServicer:
 
     def OpenSession(self, request, context):
         """Opens a dialect session: a name (a token, a user id) that stands for a chat for a while. Idempotent: a session
-        that is open is returned as it is, with its time extended. `chat` is used when there is none yet.
+        that is open is returned as it is, with its time extended, also when its chat is another owner's than `chat` says.
+        `chat` is used when there is none yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -7,7 +7,8 @@ Every call carries the service token in the metadata "authorization: Bearer <tok
 in "x-switchboard-user" (percent-encoded UTF-8) and the client's API key, by an id that does not tell it, in
 "x-switchboard-key". With an acting user, a call on a chat is refused with PERMISSION_DENIED unless that user is its
 owner or a participant whose role allows it (see ParticipantRole); without one, the calling service answers for it.
-The streams and the calls of workers (ClaimTurn, GetTurn, CheckStore) look at no acting user.
+These look at no acting user: the streams, the calls of workers (ClaimTurn, GetTurn, CheckStore), and those on
+dialect sessions (OpenSession, GetSession, CloseSession), where the name is the credential.
 
 Errors are gRPC statuses with google.rpc.ErrorInfo (domain "switchboard", reason: a name of
 switchboard.chat.v1.ErrorCode without its prefix) and, where waiting helps, google.rpc.RetryInfo. Any call may end in
@@ -58,7 +59,8 @@ class SessionServiceStub:
     """Lists the chats that a user takes part in, latest activity first, without the archived ones. Unknown users have none."""
     UpdateChat: _grpc.UnaryUnaryMultiCallable[_session_pb2.UpdateChatRequest, _session_pb2.UpdateChatResponse]
     """Replaces a chat's title, description, answer settings, attributes or archived_at, and appends ChatUpdated.
-    Idempotent. NOT_FOUND as GetChat.
+    Idempotent without expected_revision; a repeat with one ends in ABORTED. NOT_FOUND as GetChat. ABORTED (CONFLICT): the
+    chat's revision is not the one expected; nothing was changed.
     """
     DeleteChat: _grpc.UnaryUnaryMultiCallable[_session_pb2.DeleteChatRequest, _session_pb2.DeleteChatResponse]
     """Ends the chat's answers, tells its readers (ChatDeleted), and deletes its history. Idempotent: deleting a chat
@@ -83,7 +85,8 @@ class SessionServiceStub:
     BeginTurn: _grpc.UnaryUnaryMultiCallable[_session_pb2.BeginTurnRequest, _session_pb2.BeginTurnResponse]
     """Appends a message and, unless told not to, makes the turn that answers it due, in one step: both happen or
     neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
-    same key by the same sender within 24 hours returns the first call's result and appends nothing.
+    same key by the same sender within 24 hours returns the first call's result and appends nothing. A chat that was
+    deleted and made again under its id knows no keys of before.
     NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
     ALREADY_EXISTS: the message's id is taken.
     PERMISSION_DENIED: the chat is archived.
@@ -127,7 +130,8 @@ class SessionServiceStub:
     """
     OpenSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.OpenSessionRequest, _session_pb2.OpenSessionResponse]
     """Opens a dialect session: a name (a token, a user id) that stands for a chat for a while. Idempotent: a session
-    that is open is returned as it is, with its time extended. `chat` is used when there is none yet.
+    that is open is returned as it is, with its time extended, also when its chat is another owner's than `chat` says.
+    `chat` is used when there is none yet.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.GetSessionResponse]
     """Reads an open session and extends its time. NOT_FOUND: none is open under that name."""
@@ -151,7 +155,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Lists the chats that a user takes part in, latest activity first, without the archived ones. Unknown users have none."""
     UpdateChat: _aio.UnaryUnaryMultiCallable[_session_pb2.UpdateChatRequest, _session_pb2.UpdateChatResponse]  # type: ignore[assignment]
     """Replaces a chat's title, description, answer settings, attributes or archived_at, and appends ChatUpdated.
-    Idempotent. NOT_FOUND as GetChat.
+    Idempotent without expected_revision; a repeat with one ends in ABORTED. NOT_FOUND as GetChat. ABORTED (CONFLICT): the
+    chat's revision is not the one expected; nothing was changed.
     """
     DeleteChat: _aio.UnaryUnaryMultiCallable[_session_pb2.DeleteChatRequest, _session_pb2.DeleteChatResponse]  # type: ignore[assignment]
     """Ends the chat's answers, tells its readers (ChatDeleted), and deletes its history. Idempotent: deleting a chat
@@ -176,7 +181,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     BeginTurn: _aio.UnaryUnaryMultiCallable[_session_pb2.BeginTurnRequest, _session_pb2.BeginTurnResponse]  # type: ignore[assignment]
     """Appends a message and, unless told not to, makes the turn that answers it due, in one step: both happen or
     neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
-    same key by the same sender within 24 hours returns the first call's result and appends nothing.
+    same key by the same sender within 24 hours returns the first call's result and appends nothing. A chat that was
+    deleted and made again under its id knows no keys of before.
     NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
     ALREADY_EXISTS: the message's id is taken.
     PERMISSION_DENIED: the chat is archived.
@@ -220,7 +226,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     OpenSession: _aio.UnaryUnaryMultiCallable[_session_pb2.OpenSessionRequest, _session_pb2.OpenSessionResponse]  # type: ignore[assignment]
     """Opens a dialect session: a name (a token, a user id) that stands for a chat for a while. Idempotent: a session
-    that is open is returned as it is, with its time extended. `chat` is used when there is none yet.
+    that is open is returned as it is, with its time extended, also when its chat is another owner's than `chat` says.
+    `chat` is used when there is none yet.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_pb2.GetSessionRequest, _session_pb2.GetSessionResponse]  # type: ignore[assignment]
     """Reads an open session and extends its time. NOT_FOUND: none is open under that name."""
@@ -265,7 +272,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.UpdateChatResponse, _abc.Awaitable[_session_pb2.UpdateChatResponse]]:
         """Replaces a chat's title, description, answer settings, attributes or archived_at, and appends ChatUpdated.
-        Idempotent. NOT_FOUND as GetChat.
+        Idempotent without expected_revision; a repeat with one ends in ABORTED. NOT_FOUND as GetChat. ABORTED (CONFLICT): the
+        chat's revision is not the one expected; nothing was changed.
         """
 
     @_abc_1.abstractmethod
@@ -338,7 +346,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_pb2.BeginTurnResponse, _abc.Awaitable[_session_pb2.BeginTurnResponse]]:
         """Appends a message and, unless told not to, makes the turn that answers it due, in one step: both happen or
         neither. One turn runs at a time in a chat; later ones wait in order. Idempotent when idempotency_key is set: the
-        same key by the same sender within 24 hours returns the first call's result and appends nothing.
+        same key by the same sender within 24 hours returns the first call's result and appends nothing. A chat that was
+        deleted and made again under its id knows no keys of before.
         NOT_FOUND: no chat. RESOURCE_EXHAUSTED (QUEUE_FULL): too many turns wait; nothing was stored.
         ALREADY_EXISTS: the message's id is taken.
         PERMISSION_DENIED: the chat is archived.
@@ -436,7 +445,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.OpenSessionResponse, _abc.Awaitable[_session_pb2.OpenSessionResponse]]:
         """Opens a dialect session: a name (a token, a user id) that stands for a chat for a while. Idempotent: a session
-        that is open is returned as it is, with its time extended. `chat` is used when there is none yet.
+        that is open is returned as it is, with its time extended, also when its chat is another owner's than `chat` says.
+        `chat` is used when there is none yet.
         """
 
     @_abc_1.abstractmethod

@@ -40,7 +40,9 @@ class Profile(_message.Message):
     """The dialect whose users these are."""
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
-        """The product's own JSON object, such as {"diet": "vegan", "allergies": ["peanuts"]}; at most 16 KiB."""
+        """The product's own JSON object, such as {"diet": "vegan", "allergies": ["peanuts"]}; at most 16 KiB, and 16
+        objects and lists deep, itself included.
+        """
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:

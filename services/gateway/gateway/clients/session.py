@@ -71,7 +71,7 @@ class SessionClient:
         return codec.chat_from_proto((await self._caller.call(self._stub.GetChat, request, user_id=user_id)).chat)
 
     async def update_chat(self, chat: Chat, *, user_id: str = "") -> Chat:
-        request = session_pb2.UpdateChatRequest(chat=codec.chat_to_proto(chat))
+        request = session_pb2.UpdateChatRequest(chat=codec.chat_to_proto(chat), expected_revision=chat.revision)
         return codec.chat_from_proto((await self._caller.call(self._stub.UpdateChat, request, user_id=user_id)).chat)
 
     async def delete_chat(self, chat_id: str, *, reason: str, user_id: str = "") -> None:

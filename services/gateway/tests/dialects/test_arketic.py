@@ -204,6 +204,22 @@ async def test_a_chat_is_changed_archived_brought_back_and_deleted(system: Syste
     assert (await user.ask("GET", f"/chats/{chat_id}")).status == 404
 
 
+async def test_changes_at_the_same_moment_all_stand(system: System) -> None:
+    user = someone(system)
+    for _ in range(5):
+        chat_id = await user.make_chat()
+        changes = (
+            {"title": "New"},
+            {"archived": True},
+            {"tags": ["x"]},
+            {"ai_model": "claude"},
+            {"description": "told"},
+        )
+        await asyncio.gather(*(user.good("PATCH", f"/chats/{chat_id}", change) for change in changes))
+        chat = await user.good("PATCH", f"/chats/{chat_id}", {"archived": False})
+        assert (chat["title"], chat["tags"], chat["ai_model"], chat["description"]) == ("New", ["x"], "claude", "told")
+
+
 async def test_a_message_is_sent_answered_and_in_the_history_as_printed(system: System) -> None:
     user = someone(system)
     chat_id = await user.make_chat(ai_model="gpt-4")

@@ -8,7 +8,8 @@
 --          whether they are estimated, cost (billionths of a dollar)}; the last two stand last
 -- returns  msgpack: for each key {'ok', epoch, offset of its last event, turn made due or false, sequence that the
 --          answer's message got here or false, whether it was applied now}
---          | {'lost'} | {'text', stored length} | {'unopened'}: the append named by `opened`, or what is restarted, is gone | {'refused'}: the answer has begun already, or has not
+--          | {'lost'} | {'text', stored length} | {'unopened'}: the append named by `opened`, or what is restarted, is gone
+--          | {'refused'}: the answer has begun already, or has not, or is to have another id
 local history = server_history()
 local items = cmsgpack.unpack(ARGV[3])
 local results = {}
@@ -46,7 +47,8 @@ for i, root in ipairs(KEYS) do
     results[i] = { 'lost' }
   elseif opened > 0 and opened ~= sequence and tonumber(at[5]) ~= opened or events[1][1] == 'r' and not at[6] then
     results[i] = { 'unopened' }
-  elseif events[1][1] == 's' and at[6] or opened == 0 and not at[6] and events[1][1] ~= 'failed' then
+  elseif events[1][1] == 's' and (at[6] or events[1][4] ~= redis.call('HGET', root .. ':turn:' .. turn, 'answer'))
+    or opened == 0 and not at[6] and events[1][1] ~= 'failed' then
     results[i] = { 'refused' }
   else
     local length, stored = fits(root, events)

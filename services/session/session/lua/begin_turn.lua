@@ -4,34 +4,30 @@
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: {MessageCreated as Event, Message, message id, idempotency key or '', turn id or '', answer id,
 --          settings, limit ms, turns that may wait, lease id or '', lease ms, whether to leave no history, sequence of the
---          message to answer once more (0: there is none such) or false, acting user or '', weakest role}
+--          message to answer once more (0: there is none such) or false, who asks, messages and bytes of a conversation at
+--          the most, acting user or '', weakest role}
 --          Answering once more takes that message's id, and neither Event nor Message.
 -- returns  msgpack: false (no such chat) | 'denied' | {'archived'} | {'full'} | {'taken'} (the message id)
 --          | {'unknown'} (the message to answer once more)
---          | {'again', what the first call returned: {message, sequence, turn, answer, epoch, offset}, state of the turn}
+--          | {'again', what the first call returned: {message, sequence, turn, answer, epoch, offset, made}, state of the
+--          turn}
 --          | {'ok', sequence or 0, epoch, offset, state, claim or false, user ids to list the chat for}
-local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms, ephemeral, again, user, weakest =
-  unpack(cmsgpack.unpack(ARGV[3]))
+local event, message, id, key, turn, answer, settings, limit_ms, most, lease, lease_ms, ephemeral, again, asked_by,
+  most_messages, most_bytes, user, weakest = unpack(cmsgpack.unpack(ARGV[3]))
 local root = KEYS[1]
-if redis.call('EXISTS', root) == 0 then
+local known_epoch, head, archived, busy, made, ttl, bytes =
+  unpack(redis.call('HMGET', root, 'epoch', 'head', 'archived', 'turn', 'made', 'ttl', 'bytes'))
+if not known_epoch then
   return cmsgpack.pack(false)
 end
 if not may(root, user, weakest) then
   return cmsgpack.pack('denied')
 end
-local key_name = root .. ':key:' .. key
-if key ~= '' then
-  local known = redis.call('GET', key_name)
-  if known then
-    local first = cmsgpack.unpack(known)
-    local turn_state = redis.call('HGET', root .. ':turn:' .. first[3], 'state')
-    -- A chat may have been deleted and made again under its id.
-    if first[2] == 0 and turn_state or redis.call('HGET', root .. ':ids', first[1]) == int(first[2]) then
-      return cmsgpack.pack({ 'again', first, turn_state })
-    end
-  end
+local repeated = first_call(root, key, made)
+if repeated then
+  return cmsgpack.pack(repeated)
 end
-if redis.call('HEXISTS', root, 'archived') == 1 then
+if archived then
   return cmsgpack.pack({ 'archived' })
 end
 local taken = redis.call('HGET', root .. ':ids', id)
@@ -40,7 +36,6 @@ if again and taken ~= int(again) then
 elseif taken and not again then
   return cmsgpack.pack({ 'taken' })
 end
-local busy = redis.call('HGET', root, 'turn')
 if turn ~= '' and busy and redis.call('LLEN', root .. ':queue') >= most then
   return cmsgpack.pack({ 'full' })
 end
@@ -58,19 +53,23 @@ else
   local numbered = varint_field(SEQUENCE, sequence)
   redis.call('HSET', root .. ':messages', known, message .. numbered)
   redis.call('HSET', root .. ':ids', id, known)
+  redis.call('RPUSH', root .. ':asked', known)
   event = event .. field(CREATED, field(1, numbered))
 end
 local offset, epoch
 if again then
-  offset, epoch = open_log(root, server_history())
+  offset, epoch = open_log(root, server_history(), known_epoch, head)
 else
-  redis.call('HSET', root, 'active', int(now_us()))
-  offset, epoch = append(root, server_history(), { event }, false)
+  offset, epoch = append(root, server_history(), { event }, false, known_epoch, head)
+  redis.call('HSET', root, 'active', int(now_us()), 'head', int(offset))
+  if bytes and not ephemeral then
+    redis.call('HSET', root, 'bytes', int(bytes + #message))
+  end
 end
 local state, claimed = '', nil
 if turn ~= '' then
   redis.call('HSET', root .. ':turn:' .. turn, 'message', id, 'sequence', known, 'answer', answer,
-    'limit_ms', limit_ms, 'settings', settings, 'claims', 0)
+    'limit_ms', limit_ms, 'settings', settings, 'asked_by', asked_by, 'claims', 0)
   if ephemeral then
     redis.call('HSET', root .. ':turn:' .. turn, 'body', message)
   end
@@ -82,7 +81,7 @@ if turn ~= '' then
     state = 'due'
     make_due(root, turn)
     if lease ~= '' then
-      claimed = claim(root, turn, lease, lease_ms)
+      claimed = claim(root, turn, lease, lease_ms, most_messages, most_bytes)
       state = 'running'
     end
   end
@@ -90,9 +89,9 @@ elseif not busy then
   settle_log(root)
 end
 if key ~= '' then
-  redis.call('SET', key_name, cmsgpack.pack({ id, sequence, turn, answer, epoch, offset }), 'EX', DAY_S)
+  redis.call('SET', root .. ':key:' .. key, cmsgpack.pack({ id, sequence, turn, answer, epoch, offset, made }), 'EX', DAY_S)
 end
 touch(root)
 notify(ARGV[1], ARGV[2])
-local listed = not again and redis.call('HEXISTS', root, 'ttl') == 0 and redis.call('HKEYS', root .. ':people') or {}
+local listed = not again and not ttl and redis.call('HKEYS', root .. ':people') or {}
 return cmsgpack.pack({ 'ok', sequence, epoch, offset, state, claimed or false, listed })

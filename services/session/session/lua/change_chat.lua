@@ -3,9 +3,10 @@
 -- ARGV[1]  PUBLISH or SPUBLISH    ARGV[2]  channel
 -- ARGV[3]  msgpack: {key's suffix, field, value or false to remove it, archived: true, false or nil to leave it,
 --          message sequence whose answer must not be under way or 0, what to put behind that message, Event, acting user
---          or '', weakest role}
--- returns  msgpack: false (no such chat) | 'denied' | 'under way' (the answer is) | 'done'
-local suffix, name, value, archived, sequence, patch, event, user, weakest = unpack(cmsgpack.unpack(ARGV[3]), 1, 9)
+--          or '', weakest role, revision that its settings must have or 0}
+-- returns  msgpack: false (no such chat) | 'denied' | 'under way' (the answer is) | 'conflict' (another revision) | 'done'
+local suffix, name, value, archived, sequence, patch, event, user, weakest, expected =
+  unpack(cmsgpack.unpack(ARGV[3]), 1, 10)
 local root = KEYS[1]
 if redis.call('EXISTS', root) == 0 then
   return cmsgpack.pack(false)
@@ -33,11 +34,21 @@ end
 if not allowed then
   return cmsgpack.pack('denied')
 end
+if suffix == '' then
+  local revision = tonumber(redis.call('HGET', root, 'revision')) or 1
+  -- Over 2^63 it is negative here.
+  if expected ~= 0 and expected ~= revision then
+    return cmsgpack.pack('conflict')
+  end
+  redis.call('HSET', root, 'revision', int(revision + 1))
+  event = event .. field(UPDATED, field(1, varint_field(REVISION, revision + 1)))
+end
 if sequence > 0 then
   if redis.call('HGET', root, 'answer') == int(sequence) then
     return cmsgpack.pack('under way')
   end
   redis.call('HSET', root .. ':messages', int(sequence), redis.call('HGET', root .. ':messages', int(sequence)) .. patch)
+  grow(root, #patch + #value)
 end
 if value then
   redis.call('HSET', root .. suffix, name, value)

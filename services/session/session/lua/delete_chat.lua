@@ -20,7 +20,7 @@ for _, turn in ipairs(turns) do
   close_turn(root, turn, 'cancelled')
   redis.call('DEL', root .. ':turn:' .. turn)
 end
-for _, suffix in ipairs({ '', ':log', ':text', ':messages', ':ids', ':people', ':queue', ':passed' }) do
+for _, suffix in ipairs({ '', ':log', ':text', ':messages', ':ids', ':asked', ':people', ':queue', ':passed' }) do
   redis.call('DEL', root .. suffix)
 end
 notify(ARGV[1], ARGV[2])

@@ -4,7 +4,13 @@
 --   <root>              hash    meta      Chat as protobuf, without what stands in the other fields
 --                               dialect, owner, archived (1 or absent), ttl (seconds, absent: for good)
 --                               epoch, head         the log's position; kept as long as the chat
+--                               made                when the chat was made (microseconds): tells it from an earlier one
+--                                                   of its id
+--                               revision            raised by each change of the chat's settings; absent: 1
 --                               count, active       messages in the history; last activity, microseconds
+--                               bytes               of all its messages, as they are stored, or more, without an answer
+--                                                   under way: a chat that is small is not measured; absent: not known
+--                                                   (the chat is older than this)
 --                               input_tokens, output_tokens, estimated, cost_nano_usd
 --                                                   sums over its answers (1 or absent, the third), if any
 --                               fence               raised at each claim and each stop
@@ -15,16 +21,18 @@
 --   <root>:log          stream  id <offset>-0, field e: the Event as protobuf
 --   <root>:text         string  the text of the answer under way
 --   <root>:messages     hash    <sequence>: Message as protobuf; t<sequence>: its content, where it came or changed later;
---                               a<sequence>: the sequence of its last answer that ended with text
+--                               a<sequence>: the sequence of its last answer that was completed or stopped with text
 --   <root>:ids          hash    message id -> sequence
+--   <root>:asked        list    sequences of the messages that are no answers, oldest first; a chat that was made before
+--                               there was this list has its later ones alone
 --   <root>:people       hash    user id -> role, one digit, and Participant as protobuf behind it
 --   <root>:queue        list    ids of the turns that wait, oldest first
---   <root>:turn:<id>    hash    state, message (its id), sequence, answer (its id), limit_ms, deadline_ms, settings,
---                               claims; of an ephemeral turn that has not ended: body (its Message), header (its
---                               answer's); of one that its worker ended: ended_lease, ended_seq, its last append, so that
---                               it can be repeated; expires a day after its end
+--   <root>:turn:<id>    hash    state, message (its id), sequence, answer (its id), limit_ms, deadline_ms, claims; of one
+--                               that has not ended: settings, asked_by, and if it is ephemeral body (its Message) and
+--                               header (its answer's); of one that its worker ended: ended_lease, ended_seq, its last
+--                               append, so that it can be repeated; expires a day after its end
 --   <root>:passed       hash    id, text: the last ephemeral answer that ended, for readers amidst it; goes with the log
---   <root>:key:<key>    string  what an idempotency key's first call returned (msgpack); expires after a day
+--   <root>:key:<key>    string  what an idempotency key's first call returned, and `made` (msgpack); expires after a day
 -- and two of its partition, with members <chat id>|<turn id>:
 --   {tag}due            zset    when the turn may be claimed: it became due, or its lease expires (ms)
 --   {tag}deadlines      zset    when the turn fails (ms)
@@ -86,12 +94,13 @@ local function varint_field(number, value)
   return varint(number * 8) .. varint(value)
 end
 
--- Numbers of Event's fields, of Message.sequence, and of text_length in the events that end a turn.
-local CREATED, STARTED, FAILED, CANCELLED, DELETED = 1, 2, 5, 6, 12
-local SEQUENCE, TEXT_LENGTH = 3, 2
+-- Numbers of Event's fields, of Message.sequence, of text_length in the events that end a turn, and of Chat.revision.
+local CREATED, STARTED, FAILED, CANCELLED, UPDATED, DELETED = 1, 2, 5, 6, 11, 12
+local SEQUENCE, TEXT_LENGTH, REVISION = 3, 2, 13
 
 -- The chat's head and epoch. The epoch begins with the server's history, so that what a failover may have lost can't be
--- taken for the whole, and ends in how often it changed: a slot of a cluster may come back to where it was.
+-- taken for the whole, and ends in a number that no other of its id had: the time at which the chat was made, and one more
+-- for each change since. A slot of a cluster may come back to where it was, and a chat be made again.
 -- `known`, `head`: as stored, where they have been read already.
 local function open_log(root, history, known, head)
   if not known then
@@ -160,7 +169,7 @@ end
 local function touch(root)
   local ttl = redis.call('HGET', root, 'ttl')
   if ttl then
-    for _, suffix in ipairs({ '', ':messages', ':ids', ':people', ':queue', ':text' }) do
+    for _, suffix in ipairs({ '', ':messages', ':ids', ':asked', ':people', ':queue', ':text' }) do
       redis.call('EXPIRE', root .. suffix, ttl)
     end
   end
@@ -191,9 +200,17 @@ end
 local function close_turn(root, turn, state)
   local key = root .. ':turn:' .. turn
   redis.call('HSET', key, 'state', state)
-  redis.call('HDEL', key, 'body', 'header')
+  redis.call('HDEL', key, 'settings', 'asked_by', 'body', 'header')
   redis.call('EXPIRE', key, DAY_S)
   forget(root, turn)
+end
+
+-- More is stored of a chat's messages. One that is older than the count has none.
+local function grow(root, more)
+  local bytes = redis.call('HGET', root, 'bytes')
+  if bytes then
+    redis.call('HSET', root, 'bytes', int(bytes + more))
+  end
 end
 
 -- Ends the turn at the chat's head: keeps its text, completes the answer's stored message with `patch` (a Message), and
@@ -205,8 +222,9 @@ local function finish(root, turn, state, patch)
     redis.call('HSET', root .. ':passed', 'id', redis.call('HGET', root .. ':turn:' .. turn, 'answer'), 'text', text)
     redis.call('EXPIRE', root .. ':passed', LOG_TTL_S)
   elseif answer then
-    local header = redis.call('HGET', root .. ':messages', answer)
-    redis.call('HSET', root .. ':messages', answer, header .. patch, 't' .. answer, text)
+    local header = redis.call('HGET', root .. ':messages', answer) .. patch
+    redis.call('HSET', root .. ':messages', answer, header, 't' .. answer, text)
+    grow(root, #header + #text)
     -- A broken answer is no context, and takes no whole one's place.
     if text ~= '' and state ~= 'failed' then
       local asked = redis.call('HGET', root .. ':turn:' .. turn, 'sequence')
@@ -227,16 +245,124 @@ local function finish(root, turn, state, patch)
   return following
 end
 
--- Gives the turn at the chat's head to whoever asks, if it is due or its lease ran out. Returns nil, or what a worker
--- needs: turn, fence, text, started, time left (ms), claims, answer id, settings, the chat's fields (CHAT), the first
--- sequence of the history that it goes on from, that history ({Message, content or false, its answer's sequence or false,
--- ...}), the answers that stand behind it ({sequence, Message, content, ...}), and an ephemeral turn's own message or ''.
-local HISTORY = 250
--- What a Chat is made of, as stored.py names it too.
-local CHAT = { 'meta', 'active', 'count', 'input_tokens', 'output_tokens', 'estimated', 'cost_nano_usd' }
+-- Whether all of a chat's messages fit together, as far as is known. `bytes`: as stored, or false.
+local function is_small(bytes, most_bytes)
+  return bytes and tonumber(bytes) <= most_bytes
+end
 
-local function claim(root, turn, lease, lease_ms)
-  local current = redis.call('HGET', root, 'turn')
+-- The messages of a run of sequences that fit into `most_bytes` together, taken from the last one on or from the first one
+-- on; one always. `answer`: sequence of the answer under way, whose content is its text so far, or 0. Nothing is fetched
+-- that is not returned: the first sequence, {Message or false, content or false, ...}, and that text or ''.
+local function page(root, first, last, from_last, answer, most_bytes)
+  if first > last then
+    return first, {}, ''
+  end
+  local messages, text = root .. ':messages', ''
+  local small = is_small(redis.call('HGET', root, 'bytes'), most_bytes - redis.call('STRLEN', root .. ':text'))
+  local from, to, step = first, last, 1
+  if from_last then
+    from, to, step = last, first, -1
+  end
+  local size, reached = 0, small and to or from
+  for sequence = from, small and from - step or to, step do
+    size = size + redis.call('HSTRLEN', messages, int(sequence)) + redis.call('HSTRLEN', messages, 't' .. int(sequence))
+    if sequence == answer then
+      size = size + redis.call('STRLEN', root .. ':text')
+    end
+    if size > most_bytes and sequence ~= from then
+      break
+    end
+    reached = sequence
+  end
+  first, last = math.min(from, reached), math.max(from, reached)
+  local fields = {}
+  for sequence = first, last do
+    fields[#fields + 1] = int(sequence)
+    fields[#fields + 1] = 't' .. int(sequence)
+  end
+  if first <= answer and answer <= last then
+    text = redis.call('GET', root .. ':text') or ''
+  end
+  return first, redis.call('HMGET', messages, unpack(fields)), text
+end
+
+-- What a turn goes on from: the messages up to the sequence `last`, newest first, each with its current answer in front of
+-- it: {answer's Message or false, its content or false, Message, its content or false, ...}. At most `most` messages of
+-- `most_bytes` together, with `passing`, an ephemeral turn's own message or ''; else the first is the turn's own, which is
+-- there always, and without an answer: that is to come. `bytes`: the chat's, or false. Nothing is fetched that is not
+-- returned.
+local function conversation(root, last, passing, most, most_bytes, bytes)
+  local messages, asked = root .. ':messages', root .. ':asked'
+  local listed = redis.call('LRANGE', asked, -most, -1)
+  if #listed > 0 and tonumber(listed[#listed]) > last then
+    -- It waited, or it is answered again. How many of the list are not behind `last`:
+    local low, high = 0, redis.call('LLEN', asked)
+    while low < high do
+      local middle = math.ceil((low + high) / 2)
+      if tonumber(redis.call('LINDEX', asked, middle - 1)) <= last then
+        low = middle
+      else
+        high = middle - 1
+      end
+    end
+    listed = low > 0 and redis.call('LRANGE', asked, math.max(0, low - most), low - 1) or {}
+  end
+  local small = is_small(bytes, most_bytes - #passing)
+  local sequences, answers = {}, {}
+  for i = #listed, 1, -1 do
+    sequences[#sequences + 1] = listed[i]
+  end
+  -- Before the first one that is listed nothing is, unless the chat is older than the list: then answers are among them.
+  for sequence = (tonumber(listed[1]) or last + 1) - 1, 1, -1 do
+    if #sequences >= most then
+      break
+    end
+    sequences[#sequences + 1] = int(sequence)
+  end
+  if #sequences == 0 then
+    return {}
+  end
+  -- The turn's own has none that counts.
+  local answered = passing == '' and 2 or 1
+  for i = answered, #sequences do
+    answers[#answers + 1] = 'a' .. sequences[i]
+  end
+  answers = #answers > 0 and redis.call('HMGET', messages, unpack(answers)) or answers
+  local fields = {}
+  local size, taken = #passing, passing ~= '' and 1 or 0
+  for i, sequence in ipairs(sequences) do
+    local answer = answers[i - answered + 1]
+    local more = answer and 2 or 1
+    if not small then
+      size = size + redis.call('HSTRLEN', messages, sequence) + redis.call('HSTRLEN', messages, 't' .. sequence)
+      if answer then
+        size = size + redis.call('HSTRLEN', messages, answer) + redis.call('HSTRLEN', messages, 't' .. answer)
+      end
+    end
+    if taken > 0 and (size > most_bytes or taken + more > most) then
+      break
+    end
+    taken = taken + more
+    -- No message has an empty name.
+    fields[#fields + 1] = answer or ''
+    fields[#fields + 1] = answer and 't' .. answer or ''
+    fields[#fields + 1] = sequence
+    fields[#fields + 1] = 't' .. sequence
+  end
+  return #fields > 0 and redis.call('HMGET', messages, unpack(fields)) or {}
+end
+
+-- What a Chat is made of, as stored.py names it too.
+local CHAT = {
+  'meta', 'active', 'count', 'input_tokens', 'output_tokens', 'estimated', 'cost_nano_usd', 'revision',
+}
+
+-- Gives the turn at the chat's head to whoever asks, if it is due or its lease ran out. `most`, `most_bytes`: of its
+-- conversation. Returns nil, or what a worker needs: turn, fence, text, started, time left (ms), claims, answer id,
+-- settings, the chat's fields (CHAT), the conversation as above, an ephemeral turn's own message or '', and who asked.
+local function claim(root, turn, lease, lease_ms, most, most_bytes)
+  local chat = redis.call('HMGET', root, 'turn', 'answer', 'bytes', unpack(CHAT))
+  local current, answer, bytes = unpack(chat, 1, 3)
   if not current or (turn ~= '' and turn ~= current) then
     return nil
   end
@@ -252,30 +378,22 @@ local function claim(root, turn, lease, lease_ms)
   redis.call('ZADD', tag_of(root) .. 'due', int(now + lease_ms), member(root, turn))
   redis.call('HSET', key, 'state', 'running')
   local claims = redis.call('HINCRBY', key, 'claims', 1)
-  local stored = redis.call('HMGET', key, 'sequence', 'answer', 'settings', 'deadline_ms', 'body')
-  local chat = redis.call('HMGET', root, unpack(CHAT))
-  local last = tonumber(stored[1])
-  local first = math.max(1, last - HISTORY + 1)
-  local fields = {}
-  for sequence = first, last do
-    fields[#fields + 1] = int(sequence)
-    fields[#fields + 1] = 't' .. int(sequence)
-    fields[#fields + 1] = 'a' .. int(sequence)
-  end
-  local messages = #fields > 0 and redis.call('HMGET', root .. ':messages', unpack(fields)) or {}
-  -- Answers to what came before may stand behind the turn's own message: it waited for them, or they were asked for again.
-  local behind = {}
-  for i = 3, #messages, 3 do
-    local answer = messages[i]
-    if answer and tonumber(answer) > last then
-      behind[#behind + 1] = tonumber(answer)
-      behind[#behind + 1] = redis.call('HGET', root .. ':messages', answer)
-      behind[#behind + 1] = redis.call('HGET', root .. ':messages', 't' .. answer)
-    end
-  end
-  local text = redis.call('GET', root .. ':text') or ''
+  local stored = redis.call('HMGET', key, 'sequence', 'answer', 'settings', 'deadline_ms', 'body', 'asked_by')
+  local body = stored[5] or ''
+  local before = conversation(root, tonumber(stored[1]), body, most, most_bytes, bytes)
+  local text = answer and redis.call('GET', root .. ':text') or ''
   return {
-    turn, fence, text, redis.call('HEXISTS', root, 'answer'), tonumber(stored[4]) - now, claims,
-    stored[2], stored[3], chat, first, messages, behind, stored[5] or '',
+    turn, fence, text, answer and 1 or 0, tonumber(stored[4]) - now, claims,
+    stored[2], stored[3], { unpack(chat, 4, 3 + #CHAT) }, before, body, stored[6] or '',
   }
+end
+
+-- What an idempotency key's first call returned, and where its turn stands; nil: there was none. `made`: the chat's, or
+-- false; a chat may have been deleted and made again under its id.
+local function first_call(root, key, made)
+  local known = key ~= '' and redis.call('GET', root .. ':key:' .. key)
+  local first = known and cmsgpack.unpack(known)
+  if first and (first[7] or false) == made then
+    return { 'again', first, redis.call('HGET', root .. ':turn:' .. first[3], 'state') }
+  end
 end

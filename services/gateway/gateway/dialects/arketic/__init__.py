@@ -27,7 +27,7 @@ What the document leaves open:
   An archived chat is not found (404) but by who changes or deletes it. In a CHANNEL who is added is READ_ONLY unless a
   role is named: so the owner and admins write, and the others read. Who is added again keeps the role and the name that
   are not said anew. A chat has at most 1,000 participants; one more is 400.
-- A change of a chat replaces all of it: of two at the same moment the later one holds, also in what it does not name.
+- A change of a chat changes what it names alone, also of several at the same moment.
 - `message_type` AI is refused with 403; SYSTEM is for owner and admins, and is not answered. In every type of chat each
   USER message is answered, unless `ai_model` is null. A model that nobody knows is answered by the default route, and
   shown as it was named; `ai_model_used` is the model that answered.

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
+from chat.errors import ErrorCode, SwitchboardError
 from chat.messages import Chat
 from fastapi import APIRouter, Query, Request
 
@@ -27,6 +28,8 @@ from gateway.openapi import responses
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Fields = Annotated[Literal["all", "document"], Query(description="`all` adds what the document does not print.")]
+_TRIES = 20
+"""Each time somebody else's change came between, and stands: that many at the same moment are not people."""
 _NOT_ALLOWED = "Only the chat's owner or an admin may do that"
 _NOT_THE_OWNER = "Only the chat's owner may delete it"
 
@@ -91,11 +94,16 @@ def add_chats(router: APIRouter, services: Services, readings: Readings) -> None
     async def change_chat(chat_id: str, body: ChangeChat, request: Request) -> dict[str, Any]:
         """Changes what the body names, archives a chat or brings it back. For its owner and admins."""
         user_id = caller_of(request).user_id
-        chat = await enter(sessions, chat_id, user_id, archived_too=True)
-        async with refused_as(_NOT_ALLOWED):
-            return chat_object(
-                await sessions.update_chat(_changed(chat, body, micros(services.now_s())), user_id=user_id)
-            )
+        for left in reversed(range(_TRIES)):
+            chat = await enter(sessions, chat_id, user_id, archived_too=True)
+            changed = _changed(chat, body, micros(services.now_s()))
+            try:
+                async with refused_as(_NOT_ALLOWED):
+                    return chat_object(await sessions.update_chat(changed, user_id=user_id))
+            except SwitchboardError as error:
+                if error.code is not ErrorCode.CONFLICT or not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     @router.delete(
         "/chats/{chat_id}",
