@@ -27,10 +27,10 @@ from chat.messages import FinishReason, Role, Usage
 
 from llm_worker.conversation import Image, Line, ToolCall, ToolResult
 from llm_worker.outcome import Outcome, ProviderError, outcome_of_status, read_retry_after
-from llm_worker.provider import Piece, ProviderRequest, ToolChoice, ToolUse
+from llm_worker.provider import Piece, ProviderRequest, ToolChoice, ToolUse, read_count, read_model
 from llm_worker.settings import ProviderSettings
 from llm_worker.sse import EventReader, EventTooLargeError
-from llm_worker.tool_calls import ToolCallReader, alias_of
+from llm_worker.tool_calls import LostCallError, ToolCallReader, alias_of
 from llm_worker.transport import PacedBody, body_of
 
 TAIL_S = 0.25
@@ -49,6 +49,10 @@ FINISH_REASONS = {
     "tool_calls": FinishReason.TOOL_CALLS,
     "function_call": FinishReason.TOOL_CALLS,
 }
+
+BROKEN = "error"
+"""A finish reason of OpenRouter's: the provider behind it broke off. Of reasons that we do not know, none else says that
+the answer is not whole. Source: openrouter.ai/docs, "Streaming", errors in the middle of a stream."""
 
 OUTCOMES_OF_CODE = {
     "context_length_exceeded": Outcome.CONTEXT_TOO_LONG,
@@ -126,7 +130,8 @@ class OpenAIClient:
             )
         except openai.APIStatusError as exc:
             raise self._read_error(exc) from exc
-        except openai.APIConnectionError as exc:
+        except (openai.APIConnectionError, httpx2.TransportError) as exc:
+            # Of the SDK's errors the second is none: an error's body that breaks off.
             raise ProviderError(Outcome.UNREACHABLE) from exc
         body = body_of(response)
         try:
@@ -297,15 +302,22 @@ class _Answer:
                         # Counts are looked for with a finish reason or where there is no text.
                         continue
                 if not self.model:
-                    self.model = chunk.get("model") or ""
+                    self.model = read_model(chunk.get("model"))
                 if chunk.get("usage"):
                     self._count(chunk["usage"])
             except orjson.JSONDecodeError:
                 # Its text is lost; whether the stream is broken will show by how it goes on.
                 continue
-            except (KeyError, TypeError, AttributeError, IndexError):
+            except LostCallError:
+                self.error = ProviderError(Outcome.CUT)
+                break
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError):
                 self._other(chunk)
-        return "".join(texts)
+        try:
+            return "".join(texts)
+        except TypeError:
+            # Looked at here, where it costs nothing as long as all of it is text.
+            return "".join(text for text in texts if isinstance(text, str))
 
     def piece(self, text: str) -> Piece:
         """The text, and what came beside it since the last time."""
@@ -315,41 +327,49 @@ class _Answer:
         return Piece(text, self.model, reasoning=reasoning, tool_calls=self._calls.take())
 
     def _look_beside(self, delta: dict[str, Any], texts: list[str]) -> None:
-        """What stands in a delta beside content."""
+        """What stands in a delta beside content. Raises: LostCallError."""
         if delta.get("refusal") and not delta.get("content"):
             texts.append(delta["refusal"])
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if reasoning and isinstance(reasoning, str):
             self._reasoning.append(reasoning)
             self.beside = True
-        for call in delta.get("tool_calls") or ():
-            self._read_call(call)
-            self.beside = True
+        try:
+            for call in delta.get("tool_calls") or ():
+                self._read_call(call)
+                self.beside = True
+        except (TypeError, AttributeError) as exc:
+            raise LostCallError from exc
 
     def _read_call(self, call: dict[str, Any]) -> None:
         function = call.get("function") or {}
         key, call_id = call.get("index"), call.get("id") or ""
         name, arguments = function.get("name") or "", function.get("arguments") or ""
-        if not (isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str)):
-            raise TypeError("a tool call in another form")
         begun_id = self._calls.id_of(key)
         # The index tells calls apart, and where it does not, the id, and where there is neither, the name.
         begins = not begun_id or (call_id != begun_id if call_id else key is None)
         if name and begins:
             self._calls.begin(key, call_id, name, arguments)
-        else:
+        elif arguments:
             self._calls.add(key, arguments)
 
     def _finish(self, reason: str) -> None:
+        if reason == BROKEN:
+            self.error = ProviderError(Outcome.CUT)
+            return
         self.finish_reason = FINISH_REASONS.get(reason, FinishReason.STOP)
         self.beside = self._calls.end() or self.beside
         if self._calls and self.finish_reason is FinishReason.STOP:
             self.finish_reason = FinishReason.TOOL_CALLS
+        if self.finish_reason is FinishReason.TOOL_CALLS and not self._calls:
+            raise LostCallError
 
     def _count(self, usage: dict[str, Any]) -> None:
-        given, made = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
-        self.usage = Usage(given, max(made, int(usage.get("total_tokens") or 0) - given))
-        # Some count in every event; the last one counts.
+        """Some count in every event; the last one counts, also when it can't be read: the others are of a part."""
+        self.usage = None
+        given, made = read_count(usage.get("prompt_tokens")), read_count(usage.get("completion_tokens"))
+        if given is not None and made is not None:
+            self.usage = Usage(given, max(made, (read_count(usage.get("total_tokens")) or 0) - given))
         self.ended = self.ended or bool(self.finish_reason)
 
     def _other(self, chunk: Any) -> None:

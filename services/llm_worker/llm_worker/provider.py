@@ -15,6 +15,12 @@ from chat.messages import FinishReason, Usage
 from llm_worker.conversation import Line, Tool
 from llm_worker.settings import ProviderSettings
 
+MOST_TOKENS = 10**12
+"""That a provider may say to have counted. No answer comes near it; the sums and costs of many still fit 64 bits."""
+
+MODEL_BYTES = 200
+"""Of a model's name, in UTF-8: the session service refuses the records of an answer whose names are longer."""
+
 
 class ToolChoice(Enum):
     """Whether the model must ask for a tool."""
@@ -80,6 +86,18 @@ class Piece:
     reasoning: str = ""
     """Of the model, where it shows it; no part of the answer."""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+def read_count(value: object) -> int | None:
+    """What a provider says to be a number of tokens; None: it is none, and nothing was counted."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TOKENS:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def read_model(value: object) -> str:
+    """What a provider says to be its model's name, cut to what a record takes; "": it is none."""
+    return value.encode()[:MODEL_BYTES].decode(errors="ignore") if isinstance(value, str) else ""
 
 
 class Provider(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import httpx2
 import pytest
 from chat.messages import Role
-from llm_worker.conversation import line
+from llm_worker.conversation import ToolCall, line
 from llm_worker.main import find_kinds
 from llm_worker.outcome import ProviderError
 from llm_worker.pacer import Pacer
@@ -17,6 +17,7 @@ from llm_worker.transport import open_http_client
 from simulator.process import Simulator
 
 from .harness import directive
+from .odd_server import open_odd
 
 ADAPTERS = {"anthropic": "anthropic", "openai": "openai", "grok": "grok", "together": "openai"}
 """A provider's name, and the adapter that speaks to it; of others OpenAI's."""
@@ -47,6 +48,16 @@ async def open_speaker(sim: Simulator, name: str) -> AsyncIterator[Speaker]:
     assert pacer.streams == 0, "a body was not closed"
 
 
+@asynccontextmanager
+async def open_told(kind: str, response: bytes) -> AsyncIterator[Provider]:
+    """An adapter whose provider answers with these octets."""
+    pacer = Pacer()
+    async with open_odd(response) as url, open_http_client(pacer=pacer, connect_timeout_s=2) as http_client:
+        settings = ProviderSettings(kind, kind, url, "sk-platform", "max_tokens", ())
+        yield find_kinds()[kind](settings, http_client)
+    assert pacer.streams == 0, "a body was not closed"
+
+
 def request(plan: object = None, **changes: object) -> ProviderRequest:
     text = "hello" if plan is None else directive(plan)
     made = ProviderRequest("some-model", (line(Role.USER, text),), "Be kind.", None, 64)
@@ -70,3 +81,17 @@ async def break_off(provider: Provider, asked: ProviderRequest) -> tuple[str, Pr
 
 def text_of(pieces: list[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
+
+
+def calls_of(pieces: list[Piece]) -> list[ToolCall]:
+    """The answer's calls, put together as the port says."""
+    calls: list[ToolCall] = []
+    for delta in (delta for piece in pieces for delta in piece.tool_calls):
+        if delta.id:
+            assert delta.index == len(calls)
+            calls.append(ToolCall(delta.id, delta.name, delta.arguments))
+        else:
+            assert not delta.name
+            last = calls[delta.index]
+            calls[delta.index] = ToolCall(last.id, last.name, last.arguments + delta.arguments)
+    return calls

@@ -23,7 +23,7 @@ from simulator.process import Simulator
 from simulator.record import RecordedRequest, fingerprint
 
 from .harness import directive
-from .speakers import ADAPTERS, Speaker, break_off, listen, open_speaker, request, text_of
+from .speakers import ADAPTERS, Speaker, break_off, calls_of, listen, open_speaker, request, text_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -76,20 +76,6 @@ def read_all(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     return [read_all(each) for each in value]
-
-
-def calls_of(pieces: list[Piece]) -> list[ToolCall]:
-    """The answer's calls, put together as the port says."""
-    calls: list[ToolCall] = []
-    for delta in (delta for piece in pieces for delta in piece.tool_calls):
-        if delta.id:
-            assert delta.index == len(calls)
-            calls.append(ToolCall(delta.id, delta.name, delta.arguments))
-        else:
-            assert not delta.name
-            last = calls[delta.index]
-            calls[delta.index] = ToolCall(last.id, last.name, last.arguments + delta.arguments)
-    return calls
 
 
 def reasoning_of(pieces: list[Piece]) -> str:
@@ -375,10 +361,10 @@ async def test_a_call_that_breaks_off_gives_its_pieces_and_raises(speaker: Speak
     assert calls_of(pieces) == [ToolCall("call_1", "get_weather", '{"city":')]
 
 
-async def test_a_call_whose_beginning_is_malformed_is_no_call(speaker: Speaker) -> None:
+async def test_a_call_whose_beginning_is_malformed_is_a_cut(speaker: Speaker) -> None:
     plan = {"text": "See:", "tool_calls": [WEATHER_CALL], "malformed_at": 2}
-    pieces = await listen(speaker.provider, request(plan))
-    assert (text_of(pieces), calls_of(pieces)) == ("See:", [])
+    text, error = await break_off(speaker.provider, request(plan))
+    assert (text, error.outcome) == ("See:", Outcome.CUT)
 
 
 async def test_reasoning_is_counted_as_output_by_whatever_name(speaker: Speaker) -> None:

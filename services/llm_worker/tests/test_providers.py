@@ -68,7 +68,8 @@ async def test_the_limit_goes_in_the_field_that_is_configured(sim: Simulator) ->
     ],
 )
 async def test_finish_reasons_are_translated(speaker: Speaker, said: str, meant: FinishReason) -> None:
-    pieces = await listen(speaker.provider, request({"text": "hi", "finish_reason": said}))
+    plan = {"text": "hi", "finish_reason": said} | ({"tool_calls": [{"name": "clock"}]} if said == "tool_calls" else {})
+    pieces = await listen(speaker.provider, request(plan))
     assert pieces[-1].finish_reason is meant
 
 

@@ -10,8 +10,9 @@ import pytest
 from chat.errors import ErrorCode, SwitchboardError
 from chat.messages import Role
 from fastapi.exceptions import RequestValidationError
+from gateway.dialects.openai_compat.conversation import read_messages
 from gateway.dialects.openai_compat.failures import shape
-from gateway.dialects.openai_compat.forms import CompletionRequest
+from gateway.dialects.openai_compat.forms import CompletionRequest, ContentPart
 from gateway.dialects.openai_compat.reading import read_request
 from gateway.prompts import (
     IMAGE_BYTES,
@@ -51,7 +52,7 @@ def picture(url: Any, **more: Any) -> dict[str, Any]:
 
 
 def asking(*messages: Any, **fields: Any) -> Any:
-    return read_request(CompletionRequest.model_validate({"model": "m", "messages": messages, **fields}))
+    return read_request(CompletionRequest.model_validate({"model": "m", "messages": list(messages), **fields}))
 
 
 def param_of(*messages: Any, **fields: Any) -> Any:
@@ -146,6 +147,51 @@ def test_pictures_stand_between_the_texts() -> None:
     assert asking({"role": "user", "content": content}).messages == (Prompt(Role.USER, parts),)
 
 
+def test_runs_of_texts_are_one_each_and_empty_ones_are_none() -> None:
+    said = [{"type": "text", "text": text} for text in ("", "a", "", "", "b\n", "c", "")]
+    seen = picture("https://example.com/a.png")
+    content = [*said, seen, {"type": "text", "text": ""}, seen, *said]
+    image = Image(url="https://example.com/a.png")
+    assert asking({"role": "user", "content": content}).messages[0].parts == ("a\nb\n\nc", image, image, "a\nb\n\nc")
+    assert asking(HI, {"role": "user", "content": [{"type": "text"}] * 9}).messages == (Prompt(Role.USER, ("Hi",)),)
+
+
+class Costly(str):
+    """A text that can't be joined to another but by `str.join`, which needs no more time for many than for few."""
+
+    __slots__ = ()
+
+    def __format__(self, _: str) -> str:
+        raise AssertionError("joined one by one")
+
+    def __add__(self, _: object) -> str:
+        raise AssertionError("joined one by one")
+
+    __radd__ = __add__
+
+
+def test_texts_are_joined_at_once() -> None:
+    request = CompletionRequest.model_validate({"model": "m", "messages": [HI]})
+    texts = [ContentPart.model_construct(type="text", text=Costly("x")) for _ in range(3)]
+    message = request.messages[0].model_copy(update={"content": texts})
+    assert read_messages([message]) == (Prompt(Role.USER, ("x\nx\nx",)),)
+
+
+def parts(count: int) -> Any:
+    return {"role": "user", "content": [{"type": "text"}] * count}
+
+
+def test_parts_are_bounded_in_all_messages_together_and_empty_ones_count() -> None:
+    assert len(asking(HI, *[parts(3_333)] * 3).messages) == 1
+    assert param_of(HI, *[parts(3_333)] * 3, HI) == "messages"
+    assert param_of(*[HI] * 10_001) == "messages"
+    assert param_of(parts(10_001)) == "messages"
+    many = {"role": "assistant", "tool_calls": [call(str(index)) for index in range(9_999)]}
+    assert param_of(HI, many) == "messages"
+    # Nothing of them is looked at before they are counted.
+    assert param_of(HI, *[{"role": 5, "content": [5] * 5_000}] * 3) == "messages"
+
+
 @pytest.mark.parametrize(
     ("media_type", "read_as"),
     [
@@ -223,7 +269,7 @@ CALLING = {"role": "assistant", "content": None, "tool_calls": [call("a")]}
         ([HI, {**CALLING, "tool_calls": [call("a", "no name")]}], "messages.1.tool_calls.0.function.name"),
         *(
             ([HI, {**CALLING, "tool_calls": [call("a", "f", bad)]}], "messages.1.tool_calls.0.function.arguments")
-            for bad in ("[]", "5", "{", '{"a":1', "{'a':1}", '"{}"', "{" * 2000)
+            for bad in ("[]", "5", "{", '{"a":1', "{'a':1}", '"{}"', "{" * 2000, '{"a":"' + "x" * 512 * 1024 + '"}')
         ),
     ],
 )

@@ -26,10 +26,10 @@ from chat.messages import FinishReason, Role, Usage
 
 from llm_worker.conversation import Image, Line, Part, ToolCall, ToolResult
 from llm_worker.outcome import Outcome, ProviderError, outcome_of_status, read_retry_after
-from llm_worker.provider import Piece, Provider, ProviderRequest, ToolChoice, ToolUse
+from llm_worker.provider import Piece, Provider, ProviderRequest, ToolChoice, ToolUse, read_count, read_model
 from llm_worker.settings import ProviderSettings
 from llm_worker.sse import EventReader, EventTooLargeError
-from llm_worker.tool_calls import ToolCallReader, alias_of
+from llm_worker.tool_calls import LostCallError, ToolCallReader, alias_of
 from llm_worker.transport import PacedBody, body_of
 
 CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -119,7 +119,8 @@ class AnthropicClient:
             )
         except anthropic.APIStatusError as exc:
             raise _read_error(exc) from exc
-        except anthropic.APIConnectionError as exc:
+        except (anthropic.APIConnectionError, httpx2.TransportError) as exc:
+            # Of the SDK's errors the second is none: an error's body that breaks off.
             raise ProviderError(Outcome.UNREACHABLE) from exc
         body = body_of(response)
         try:
@@ -134,13 +135,16 @@ class AnthropicClient:
         content = orjson.dumps(_input_parameters(request))
         try:
             response = await client.post(self._count_url, content=content, cast_to=httpx2.Response)
-            return int(orjson.loads(response.content)["input_tokens"])
+            count = read_count(orjson.loads(response.content)["input_tokens"])
         except anthropic.APIStatusError as exc:
             raise _read_error(exc) from exc
         except anthropic.APIConnectionError as exc:
             raise ProviderError(Outcome.UNREACHABLE) from exc
         except (ValueError, KeyError, TypeError) as exc:
             raise ProviderError(Outcome.CUT) from exc
+        if count is None:
+            raise ProviderError(Outcome.CUT)
+        return count
 
 
 def _parameters(request: ProviderRequest) -> dict[str, Any]:
@@ -297,7 +301,7 @@ class _Answer:
     def __init__(self) -> None:
         self._calls = ToolCallReader()
         self._events = EventReader()
-        self._input_tokens = 0
+        self._input_tokens: int | None = None
         self._reasoning: list[str] = []
         self.beside = False
         self.error: ProviderError | None = None
@@ -321,13 +325,20 @@ class _Answer:
                     if delta["type"] == "text_delta":
                         texts.append(delta["text"])
                     else:
-                        self._look_beside(event["index"], delta)
+                        self._look_beside(event.get("index"), delta)
                 else:
                     self._other(event)
-            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-                # Its text is lost; whether the stream is broken will show by how it goes on.
+            except LostCallError:
+                self.error = ProviderError(Outcome.CUT)
+                break
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+                # No JSON, or odd: its text is lost; whether the stream is broken will show by how it goes on.
                 continue
-        return "".join(texts)
+        try:
+            return "".join(texts)
+        except TypeError:
+            # Looked at here, where it costs nothing as long as all of it is text.
+            return "".join(text for text in texts if isinstance(text, str))
 
     def piece(self, text: str) -> Piece:
         """The text, and what came beside it since the last time."""
@@ -336,43 +347,60 @@ class _Answer:
         self.beside = False
         return Piece(text, self.model, reasoning=reasoning, tool_calls=self._calls.take())
 
-    def _look_beside(self, block: int, delta: dict[str, Any]) -> None:
-        """A delta that is no text; signatures and citations say nothing to us."""
+    def _look_beside(self, block: object, delta: dict[str, Any]) -> None:
+        """A delta that is no text; signatures and citations say nothing to us. Raises: LostCallError."""
         if delta["type"] == "thinking_delta" and delta["thinking"]:
-            self._reasoning.append(delta["thinking"])
-            self.beside = True
-        elif delta["type"] == "input_json_delta" and delta["partial_json"]:
-            # Of one of the provider's own tools it is dropped there.
-            self._calls.add(block, delta["partial_json"])
+            if isinstance(delta["thinking"], str):
+                self._reasoning.append(delta["thinking"])
+                self.beside = True
+        elif delta["type"] == "input_json_delta":
+            self._calls.add(block, delta.get("partial_json"))
             self.beside = True
 
     def _other(self, event: dict[str, Any]) -> None:
-        """Events of which an answer has one or two. Those that we do not know, pings among them, say nothing to us."""
+        """Events of which an answer has one or two. Those that we do not know, pings among them, say nothing to us.
+
+        Raises: LostCallError.
+        """
         match event["type"]:
             case "message_start":
                 message = event["message"]
-                self.model = message["model"]
+                self.model = read_model(message.get("model"))
                 self._input_tokens = _input_tokens(message["usage"])
             case "content_block_start":
                 block = event["content_block"]
                 if block["type"] == "tool_use":
-                    self._calls.begin(event["index"], block["id"], block["name"])
+                    self._calls.begin(event.get("index"), block.get("id"), block.get("name"))
                     self.beside = True
+                else:
+                    # One of the provider's own tools, say, which it calls itself: its arguments are not for us.
+                    self._calls.pass_over(event["index"])
             case "content_block_stop":
                 self.beside = self._calls.end() or self.beside
             case "message_delta":
                 reason = event["delta"].get("stop_reason")
                 if reason:
                     self.finish_reason = FINISH_REASONS.get(reason, FinishReason.STOP)
+                    if self.finish_reason is FinishReason.TOOL_CALLS and not self._calls:
+                        raise LostCallError
                 usage = event.get("usage")
                 if usage:
-                    given = _input_tokens(usage)
-                    self.usage = Usage(given or self._input_tokens, int(usage["output_tokens"]))
+                    self._count(usage)
             case "error":
                 self.error = ProviderError(OUTCOMES_OF_TYPE.get(event["error"]["type"], Outcome.CUT))
 
+    def _count(self, usage: dict[str, Any]) -> None:
+        """Of the whole answer so far; what only `message_start` said of the input still holds."""
+        self.usage = None
+        given, made = _input_tokens(usage), read_count(usage.get("output_tokens"))
+        if given == 0:
+            given = self._input_tokens
+        if given is not None and made is not None:
+            self.usage = Usage(given, made)
 
-def _input_tokens(usage: dict[str, Any]) -> int:
-    """All of them: what was read from and written to the cache is counted apart."""
+
+def _input_tokens(usage: dict[str, Any]) -> int | None:
+    """All of them: what was read from and written to the cache is counted apart. None: it can't be read."""
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    return sum(int(usage.get(name) or 0) for name in names)
+    counts = [read_count(usage.get(name) or 0) for name in names]
+    return None if None in counts else sum(count for count in counts if count)

@@ -10,6 +10,8 @@ from gateway.dialects.openai_compat.forms import ChatMessage, ContentPart, ToolC
 from gateway.dialects.openai_compat.images import read_image
 from gateway.prompts import Image, Part, Prompt, ToolCall, ToolResult
 
+_ARGUMENTS_CHARS = 512 * 1024
+"""Of one call, as the worker takes them: more than a model can write. They are parsed, and everybody else waits."""
 _ROLES = {"system": Role.SYSTEM, "developer": Role.SYSTEM, "user": Role.USER, "assistant": Role.ASSISTANT}
 
 
@@ -85,6 +87,10 @@ class _Calls:
 
 
 def _call(form: ToolCallForm, where: str) -> ToolCall:
+    if len(form.function.arguments) > _ARGUMENTS_CHARS:
+        raise refusal(
+            f"A tool call's arguments may have {_ARGUMENTS_CHARS:,} characters.", f"{where}.function.arguments"
+        )
     arguments = form.function.arguments.strip()
     if arguments:
         try:
@@ -101,12 +107,17 @@ def _parts(message: ChatMessage, where: str) -> list[Part]:
     if not isinstance(message.content, list):
         return [message.content] if message.content else []
     made: list[Part] = []
+    # Joined once at a run's end: one by one, a request of thousands would hold up all others for half a minute.
+    texts: list[str] = []
     for index, part in enumerate(message.content):
         piece = _part(part, message.role, f"{where}.content.{index}")
-        if isinstance(piece, str) and made and isinstance(made[-1], str):
-            made[-1] = f"{made[-1]}\n{piece}" if piece else made[-1]
-        elif piece:
-            made.append(piece)
+        if isinstance(piece, str):
+            texts += [piece] if piece else []
+            continue
+        made += ["\n".join(texts)] if texts else []
+        made.append(piece)
+        texts = []
+    made += ["\n".join(texts)] if texts else []
     return made
 
 

@@ -5,13 +5,14 @@ What depends on more than one field is looked at in `reading.py`.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from gateway.openapi import example
 
 MAX_TOOLS = 128
 _MAX_PARTS = 10_000
-"""As the worker takes them, in all messages together: more would only be refused later."""
+"""As the worker takes them, in all messages together: more would only be refused later. Empty ones are read, too."""
 _TEXT, _LIST, _WORD, _FUNCTION = "(text)", "(list)", "(word)", "(function)"
 """Tell a union's members apart. In parentheses, so that they are not taken for fields' names."""
 
@@ -23,6 +24,20 @@ def is_tag(part: object) -> bool:
 
 def _text_or_list(value: object) -> str:
     return _LIST if isinstance(value, list) else _TEXT
+
+
+def _bounded(messages: object) -> object:
+    """Before any of them is read, which is what takes long."""
+    if isinstance(messages, list) and sum(map(_parts_of, messages)) > _MAX_PARTS:
+        raise PydanticCustomError("too_many_parts", f"All messages together may hold {_MAX_PARTS:,} parts")
+    return messages
+
+
+def _parts_of(message: object) -> int:
+    if not isinstance(message, dict):
+        return 1
+    content, calls = message.get("content"), message.get("tool_calls")
+    return (len(content) if isinstance(content, list) else 1) + (len(calls) if isinstance(calls, list) else 0)
 
 
 def _word_or_function(value: object) -> str:
@@ -121,7 +136,7 @@ class CompletionRequest(BaseModel):
     model_config = example({"model": "claude", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100})
 
     model: Annotated[str, Field(max_length=200)]
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_PARTS)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_PARTS), BeforeValidator(_bounded)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
