@@ -51,8 +51,8 @@ FINISH_REASONS = {
 }
 
 BROKEN = "error"
-"""A finish reason of OpenRouter's: the provider behind it broke off. Of reasons that we do not know, none else says that
-the answer is not whole. Source: openrouter.ai/docs, "Streaming", errors in the middle of a stream."""
+"""A finish reason of OpenRouter's: the provider behind it broke off. Of reasons that we do not know, none else says
+that the answer is not whole. Source: openrouter.ai/docs, "Streaming", errors in the middle of a stream."""
 
 OUTCOMES_OF_CODE = {
     "context_length_exceeded": Outcome.CONTEXT_TOO_LONG,
