@@ -295,12 +295,16 @@ async def test_how_the_services_stand_is_told_as_printed(whole: Stack) -> None:
     service = FORM["service"] | {"service_url": "grpc://llm_worker"}
     took = health["data"]["service_health"].pop("response_time_ms")
     assert isinstance(took, int)
+    # Others' tests may have had a provider fail: the time of that stands for as long as its worker lives.
+    failed_at = health["data"]["circuit_breaker"]["last_failure_time"]
+    breaker = FORM["circuit_breaker"] | {"last_failure_time": failed_at}
+    assert failed_at is None or failed_at.endswith("Z")
     assert health == {
         "success": True,
         "message": "LangChain service health check completed",
         "data": {
             "service_health": service,
-            "circuit_breaker": FORM["circuit_breaker"],
+            "circuit_breaker": breaker,
             "integration_status": "active",
             "fallback_available": True,
         },
@@ -316,7 +320,7 @@ async def test_how_the_services_stand_is_told_as_printed(whole: Stack) -> None:
         "data": {
             "langchain_service": {
                 "health": service,
-                "circuit_breaker": FORM["circuit_breaker"],
+                "circuit_breaker": breaker,
                 "base_url": "grpc://llm_worker",
             },
             "websocket_manager": {"status": "operational", "connections": connections},
