@@ -13,6 +13,8 @@ from runtime.environment import Environment, SettingError
 WEB = ("http", "https")
 MAX_NAME_BYTES = 200
 """Of what stands in records of usage: longer ones are refused there."""
+MOST_OF_A_MODEL = {"context_tokens": 10**9, "ttft_timeout_s": 3600, "input_usd": 1000, "output_usd": 1000}
+"""Far above what there is, and low enough that no count of tokens makes a cost that no field holds."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -188,7 +190,7 @@ def read(variables: Mapping[str, str]) -> Settings:
         for key, value in keys.items():
             if isinstance(value, int | float) and value <= 0 and not isinstance(value, bool):
                 raise SettingError(f"{section}.{key} must be greater than 0, not {value:g}")
-    if hedging["max_share"] > 1:
+    if not hedging["max_share"] <= 1:
         raise SettingError(f"hedging.max_share must be at most 1, not {hedging['max_share']:g}")
     log_level = environment.text("LOG_LEVEL", "info").lower()
     if log_level not in LOG_LEVELS:
@@ -303,9 +305,9 @@ def _provider(environment: Environment, name: str, entry: config.Table) -> Provi
 
 
 def _model(model_id: str, entry: config.Table) -> ModelSettings:
-    for key in ("context_tokens", "ttft_timeout_s", "input_usd", "output_usd"):
-        if entry.get(key, 0) < 0:
-            raise SettingError(f"models.{model_id}.{key} must be at least 0, not {entry[key]:g}")
+    for key, most in MOST_OF_A_MODEL.items():
+        if not 0 <= entry.get(key, 0) <= most:
+            raise SettingError(f"models.{model_id}.{key} must be from 0 to {most:,}, not {entry[key]:g}")
     return ModelSettings(
         id=model_id,
         provider=entry.get("provider", ""),

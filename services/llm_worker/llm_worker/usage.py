@@ -44,12 +44,15 @@ class UsageRecorder:
         self._waiting: deque[usage_pb2.UsageRecord] = deque(maxlen=MAX_WAITING)
         self._changed = asyncio.Event()
         self._failing = False
+        self._losing = False
 
     def add(self, user_id: str, attempts: Sequence[Attempt]) -> None:
         """An answer's attempts; nothing is kept of an answer without any."""
         if not attempts:
             return
-        if len(self._waiting) == MAX_WAITING:
+        if len(self._waiting) == MAX_WAITING and not self._losing:
+            # Once: each further one of this outage is lost as well.
+            self._losing = True
             log.error("usage lost", extra={"waiting": MAX_WAITING})
         record = usage_pb2.UsageRecord(
             id=self._new_id(),
@@ -92,7 +95,7 @@ class UsageRecorder:
         if refused:
             # They would be again, and all that waits behind them with them.
             log.error("usage refused", extra={"lost": len(records)})
-        self._failing = False
+        self._failing = self._losing = False
         for record in records:
             # While it was told, the oldest may have been given up.
             if self._waiting and self._waiting[0].id == record.id:

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from chat.messages import Attempt, Usage
 from launcher.stack import Stack
-from llm_worker import settings
+from llm_worker import settings, usage
 from llm_worker.main import find_kinds, run
 from llm_worker.usage import UsageRecorder
 from runtime.rpc_channel import open_channel, service_metadata
@@ -18,7 +18,7 @@ from simulator.process import Simulator
 from switchboard.session.v1 import usage_pb2, usage_pb2_grpc
 
 from .chats import PATIENCE_S, open_chats
-from .harness import Caller, open_worker, variables
+from .harness import NOWHERE, Caller, open_worker, variables
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -199,3 +199,15 @@ async def test_a_user_who_can_not_be_is_nobody(stack: Stack, sim: Simulator) -> 
         before = await book.day("")
         await acting(caller, "x" * 201).generate()
         await book.until("", lambda day: day.answers > before.answers)
+
+
+async def test_an_outage_without_end_loses_the_oldest_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(usage, "MAX_WAITING", 3)
+    async with open_channel(NOWHERE) as channel:
+        stub: usage_pb2_grpc.UsageServiceAsyncStub = usage_pb2_grpc.UsageServiceStub(channel)
+        recorder = UsageRecorder(stub, service_metadata("token"), new_id=lambda: str(uuid.uuid4()))
+        for _ in range(10):
+            recorder.add("ed", [Attempt("openai", "model", 1.0)])
+    assert caplog.messages.count("usage lost") == 1
